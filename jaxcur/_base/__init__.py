@@ -1,0 +1,27 @@
+"""Floor 0: validation, dtypes, draws and optional imports. No statistics."""
+
+from jaxcur._base._checks import (
+    as_float,
+    check_choice,
+    check_no_nan,
+    check_rank,
+    check_same_length,
+    check_unit_interval,
+    is_concrete,
+)
+from jaxcur._base._draws import resolve_uniforms
+from jaxcur._base._extras import import_extra
+from jaxcur._base._levels import exact_fraction
+
+__all__ = [
+    "as_float",
+    "check_choice",
+    "check_no_nan",
+    "check_rank",
+    "check_same_length",
+    "check_unit_interval",
+    "exact_fraction",
+    "import_extra",
+    "is_concrete",
+    "resolve_uniforms",
+]
