@@ -11,15 +11,17 @@ from jaxcur._base._checks import (
 )
 from jaxcur._base._draws import resolve_uniforms
 from jaxcur._base._extras import import_extra
-from jaxcur._base._levels import exact_fraction
+from jaxcur._base._levels import DECIMALS, decimal_float64, exact_fraction
 
 __all__ = [
+    "DECIMALS",
     "as_float",
     "check_choice",
     "check_no_nan",
     "check_rank",
     "check_same_length",
     "check_unit_interval",
+    "decimal_float64",
     "exact_fraction",
     "import_extra",
     "is_concrete",

@@ -1,0 +1,44 @@
+"""Shared statistics: ranks, multiple testing, quantiles, exact intervals.
+
+Everything that sorts in this library sorts here.
+"""
+
+from jaxcur.stats._grid import grid_cutoff, grid_cutoff_exact, grid_thresholds
+from jaxcur.stats._multiple_testing import (
+    adjust_p_values,
+    benjamini_hochberg,
+    e_bh,
+    quantile_bh,
+    step_up,
+    storey_bh,
+    tie_guard,
+)
+from jaxcur.stats._sort import (
+    order_keys,
+    argsort,
+    count_at_most,
+    count_below,
+    ranks,
+    sort,
+    sort_with_order,
+)
+
+__all__ = [
+    "adjust_p_values",
+    "argsort",
+    "benjamini_hochberg",
+    "count_at_most",
+    "count_below",
+    "e_bh",
+    "grid_cutoff",
+    "grid_cutoff_exact",
+    "grid_thresholds",
+    "order_keys",
+    "quantile_bh",
+    "ranks",
+    "sort",
+    "sort_with_order",
+    "step_up",
+    "storey_bh",
+    "tie_guard",
+]
