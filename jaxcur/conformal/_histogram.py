@@ -127,7 +127,8 @@ class RankHistogram:
         Returns:
             scalar in the dtype of the scores. Next to a calibration score of 0 it is
             minus the smallest normal number, so candidates that are negative subnormal
-            numbers (below 1.2e-38 in float32) are left out.
+            numbers (below 1.2e-38 in float32) are left out. -inf means "none", so ask
+            `select` about candidates whose score is -inf.
 
         Raises:
             ValueError: level outside [0, 1] or NaN.

@@ -17,6 +17,7 @@ from jaxcur._base import (
     check_same_length,
     check_unit_interval,
     decimal_float64,
+    is_concrete,
     resolve_uniforms,
 )
 
@@ -48,7 +49,11 @@ def pruned(first: Array, sizes: Array, beta: Array, xi: Array) -> Array:
     if m == 0:
         return first
     with jax.enable_x64(True):
-        value = beta.astype(jnp.float64) * xi.astype(jnp.float64) * sizes
+        value = (
+            beta.astype(jnp.float64)
+            * xi.astype(jnp.float64)
+            * sizes.astype(jnp.float64)
+        )
         value = value / stats.tie_guard(jnp.float64)
         place = jnp.clip(jnp.ceil(value), 1, m + 1).astype(jnp.int32)
     counts = jnp.zeros(m + 2, jnp.int32).at[place].add(first.astype(jnp.int32))
@@ -64,7 +69,7 @@ def _prune(
 ) -> Array:
     guard = stats.tie_guard(p_values.dtype)
     with jax.enable_x64(True):
-        bound = beta * level * sizes / max(p_values.shape[0], 1)
+        bound = beta * level * sizes.astype(jnp.float64) / max(p_values.shape[0], 1)
         first = p_values.astype(jnp.float64) <= bound * guard
         first &= level > 0
     return pruned(first, sizes, beta, xi)
@@ -129,6 +134,10 @@ def prune(
     if not jnp.issubdtype(sizes.dtype, jnp.integer):
         raise TypeError(f"`auxiliary_sizes` must be integers, got dtype {sizes.dtype}")
     check_same_length("auxiliary_sizes", sizes, "p_values", p)
+    if is_concrete(sizes) and sizes.size and int(sizes.min()) < 1:
+        raise ValueError(
+            f"`auxiliary_sizes` must be at least 1, got {int(sizes.min())}"
+        )
     if pruning != "deterministic" and key is not None and xi is not None:
         raise ValueError("pass either `key` or `xi`, not both")
     draw = resolve_xi(pruning, xi, key, p.shape[0], p.dtype)

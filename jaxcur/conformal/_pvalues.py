@@ -56,7 +56,9 @@ def checked_weights(
         return None
     if calibration_weights is None or test_weights is None:
         missing = "calibration" if calibration_weights is None else "test"
-        raise ValueError(f"`{missing}_weights` is missing: pass both weights or neither")
+        raise ValueError(
+            f"`{missing}_weights` is missing: pass both weights or neither"
+        )
     w, w_test = as_float(
         calibration_weights=calibration_weights, test_weights=test_weights
     )

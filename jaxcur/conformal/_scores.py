@@ -75,7 +75,9 @@ class ClipScore:
         self, predictions: Real[ArrayLike, " m"], thresholds: Real[ArrayLike, "..."]
     ) -> Float[Array, " m"]:
         """Scores of candidates: predictions (m,), thresholds () or (m,)."""
-        mu, c = _broadcast("predictions", predictions=predictions, thresholds=thresholds)
+        mu, c = _broadcast(
+            "predictions", predictions=predictions, thresholds=thresholds
+        )
         return c - mu
 
 
@@ -116,7 +118,9 @@ class BinaryScore:
         self, predictions: Real[ArrayLike, " m"], thresholds: Real[ArrayLike, "..."]
     ) -> Float[Array, " m"]:
         """Scores of candidates: predictions (m,); thresholds do not enter."""
-        mu, _ = _broadcast("predictions", predictions=predictions, thresholds=thresholds)
+        mu, _ = _broadcast(
+            "predictions", predictions=predictions, thresholds=thresholds
+        )
         return -mu
 
 
@@ -149,7 +153,9 @@ class ResidualScore:
         self, predictions: Real[ArrayLike, " m"], thresholds: Real[ArrayLike, "..."]
     ) -> Float[Array, " m"]:
         """Scores of candidates: predictions (m,), thresholds () or (m,)."""
-        mu, c = _broadcast("predictions", predictions=predictions, thresholds=thresholds)
+        mu, c = _broadcast(
+            "predictions", predictions=predictions, thresholds=thresholds
+        )
         return c - mu
 
 
@@ -226,5 +232,7 @@ class RelevantScore:
         self, predictions: Real[ArrayLike, " m"], thresholds: Real[ArrayLike, "..."]
     ) -> Float[Array, " m"]:
         """Scores of candidates: predictions (m,); thresholds do not enter."""
-        mu, _ = _broadcast("predictions", predictions=predictions, thresholds=thresholds)
+        mu, _ = _broadcast(
+            "predictions", predictions=predictions, thresholds=thresholds
+        )
         return -mu

@@ -137,7 +137,7 @@ def _select_weighted(
     bad_level, bad_weights = is_bad_level(level), are_bad_weights(weights)
     with jax.enable_x64(True):
         p = weighted(sums, weights, test, uniforms)
-        bound = level * sizes / max(m, 1) * (1 + SLACK)
+        bound = level * sizes.astype(jnp.float64) / max(m, 1) * (1 + SLACK)
         first = (p <= bound) & (level > 0) & ~jnp.isnan(test)
         one = jnp.ones((), jnp.float64)
         selected = pruned(first & ~bad_level & ~bad_weights, sizes, one, xi)

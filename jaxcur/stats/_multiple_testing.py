@@ -203,7 +203,9 @@ def storey_bh(
     check_unit_interval("cutoff", cutoff, open_low=True, open_high=True)
     array = _checked("p_values", p_values, high=1.0)
     bar = jnp.asarray(cutoff, array.dtype)
-    above = jnp.sum(array >= bar, dtype=jnp.int32).astype(array.dtype)
+    # A p-value that rounding left just under the cutoff still counts as null.
+    guard = tie_guard(array.dtype)
+    above = jnp.sum(array * guard >= bar, dtype=jnp.int32).astype(array.dtype)
     slope = _as_level(level, array.dtype) * (1 - bar) / (1 + above)
     return step_up(array, slope)
 
@@ -248,9 +250,7 @@ def quantile_bh(
     return step_up(array, slope)
 
 
-def e_bh(
-    e_values: Real[ArrayLike, " m"], level: float | Array
-) -> Bool[Array, " m"]:
+def e_bh(e_values: Real[ArrayLike, " m"], level: float | Array) -> Bool[Array, " m"]:
     """Hypotheses rejected by the e-BH procedure.
 
     Rejects the k* largest e-values, k* = max{k : #{j : e_j >= m / (level * k)} >= k}.
