@@ -6,6 +6,13 @@ discovery rate under control in finite samples, whatever the model.
 
 from jaxcur.conformal._auxiliary import auxiliary_sizes
 from jaxcur.conformal._histogram import RankHistogram
+from jaxcur.conformal._optcs import (
+    OptCSResult,
+    bh_after_optcs,
+    naive_best_of_k,
+    optcs_msel,
+)
+from jaxcur.conformal._optcs_full import optcs_full, optcs_full_msel
 from jaxcur.conformal._prune import prune
 from jaxcur.conformal._pvalues import p_values
 from jaxcur.conformal._scores import (
@@ -22,12 +29,18 @@ __all__ = [
     "STATUS",
     "BinaryScore",
     "ClipScore",
+    "OptCSResult",
     "RankHistogram",
     "RelevantScore",
     "ResidualScore",
     "ScaledResidualScore",
     "SelectionResult",
     "auxiliary_sizes",
+    "bh_after_optcs",
+    "naive_best_of_k",
+    "optcs_full",
+    "optcs_full_msel",
+    "optcs_msel",
     "p_values",
     "prune",
     "select",

@@ -245,13 +245,14 @@ def select(
         with jax.enable_x64(True):
             target = decimal_float64(level)
             return _select_weighted(calibration, test, weights, target, uniforms, draw)
-    target = _as_level(level, test.dtype)
+    target = as_level(level, test.dtype)
     if uniforms is not None:
         return _select_randomised(calibration, test, target, uniforms)
     thresholds = stats.grid_thresholds(level, n, m)
     return _select_on_grid(calibration, test, target, thresholds)
 
 
-def _as_level(level: Any, dtype: Any) -> Array:
+def as_level(level: Any, dtype: Any) -> Array:
+    """A level as a scalar array of `dtype`, rounded once."""
     with jax.enable_x64(True):
         return decimal_float64(level).astype(dtype)

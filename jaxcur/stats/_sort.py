@@ -132,7 +132,7 @@ def count_at_most(
         >>> stats.count_at_most(jnp.array([1.0, 2.0, 2.0]), jnp.array([0.0, 2.0]))
         Array([0, 3], dtype=int32)
     """
-    return _count(sorted_values, queries, side="right")
+    return _count(sorted_values, queries, strict=False)
 
 
 def count_below(
@@ -156,15 +156,30 @@ def count_below(
         >>> stats.count_below(jnp.array([1.0, 2.0, 2.0]), jnp.array([0.0, 2.0]))
         Array([0, 1], dtype=int32)
     """
-    return _count(sorted_values, queries, side="left")
+    return _count(sorted_values, queries, strict=True)
 
 
-def _count(sorted_values: ArrayLike, queries: ArrayLike, side: str) -> Array:
+def _count(sorted_values: ArrayLike, queries: ArrayLike, *, strict: bool) -> Array:
+    """Branchless binary search: one array of positions, one gather per step.
+
+    Half the memory traffic of `jnp.searchsorted`, which carries both ends.
+    """
     values, points = as_float(sorted_values=sorted_values, queries=queries)
-    if values.shape[0] == 0:
+    n = values.shape[0]
+    if n == 0:
         return jnp.zeros(points.shape, jnp.int32)
-    found = jnp.searchsorted(order_keys(values), order_keys(points), side=side)
-    return found.astype(jnp.int32)
+    keys, wanted = order_keys(values), order_keys(points)
+    num_steps = n.bit_length()
+
+    def step(i: Array, position: Array) -> Array:
+        jump = jnp.left_shift(jnp.int32(1), num_steps - 1 - i.astype(jnp.int32))
+        further = position + jump
+        probe = keys.at[jnp.minimum(further, n) - 1].get(mode="promise_in_bounds")
+        counts = probe < wanted if strict else probe <= wanted
+        return jnp.where((further <= n) & counts, further, position)
+
+    start = jnp.zeros(points.shape, jnp.int32)
+    return jax.lax.fori_loop(jnp.int32(0), jnp.int32(num_steps), step, start)
 
 
 def ranks(

@@ -1,0 +1,92 @@
+"""Run a function of a learner as one compiled program, whatever the learner is."""
+
+import dataclasses
+import types
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float))
+
+
+def _never_changes(leaf: Any) -> bool:
+    """Whether equal hash means equal behaviour, so that a program can be kept."""
+    if leaf is None or isinstance(leaf, (str, type, types.FunctionType)):
+        return True
+    parameters = getattr(type(leaf), "__dataclass_params__", None)
+    return parameters is not None and parameters.frozen and parameters.eq
+
+
+def _rebuild(treedef: Any, fixed: tuple[Any, ...], leaves: list[Any]) -> Any:
+    remaining = iter(leaves)
+    return jax.tree.unflatten(
+        treedef,
+        [next(remaining) if leaf is _TRACED else leaf.value for leaf in fixed],
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fixed:
+    value: Any
+
+
+_TRACED = _Fixed("traced")
+
+
+def _call(leaves, arrays, *, function, treedef, fixed, options):
+    learner = _rebuild(treedef, fixed, leaves)
+    return function(learner, *arrays, **dict(options))
+
+
+_kept = jax.jit(_call, static_argnames=("function", "treedef", "fixed", "options"))
+
+
+def run_compiled(
+    function: Callable[..., Any], learner: Any, *arrays: Any, **options: Any
+) -> Any:
+    """`function(learner, *arrays, **options)` under jit; the options are static.
+
+    Numbers in a learner that is a pytree are traced. A learner that is not one is part
+    of the program: kept between calls if it is a frozen dataclass, compiled again on
+    each call otherwise, because an object whose attributes change keeps its hash.
+    """
+    leaves, treedef = jax.tree.flatten(learner)
+    traced = [leaf for leaf in leaves if _is_array(leaf)]
+    fixed = tuple(_TRACED if _is_array(leaf) else _Fixed(leaf) for leaf in leaves)
+    statics = {
+        "function": function,
+        "treedef": treedef,
+        "fixed": fixed,
+        "options": tuple(sorted(options.items())),
+    }
+    try:
+        return _dispatch(traced, fixed, arrays, statics)
+    except (
+        jax.errors.TracerArrayConversionError,
+        jax.errors.ConcretizationTypeError,
+    ) as error:
+        raise TypeError(
+            f"`learner` {type(learner).__name__} looks at values that JAX is tracing. "
+            "If it calls NumPy or another library, set the attribute `on_host = True` "
+            "on it, or wrap the estimator in learners.HostLearner"
+        ) from error
+
+
+def _dispatch(traced: Any, fixed: Any, arrays: Any, statics: dict[str, Any]) -> Any:
+    keep = all(leaf is _TRACED or _never_changes(leaf.value) for leaf in fixed)
+    if keep:
+        try:
+            hash((statics["treedef"], fixed))
+        except TypeError:
+            keep = False
+    if keep:
+        return _kept(traced, arrays, **statics)
+
+    def once(leaves: Any, arrays: Any) -> Any:
+        return _call(leaves, arrays, **statics)
+
+    return jax.jit(once)(traced, arrays)
