@@ -56,31 +56,31 @@ def block_places(ordered: Array, *, strict: bool) -> Array:
     return running_max(jnp.where(is_first, place, 0))
 
 
-def sizes_from_counts(counts: Array, places: Array, thresholds: Array) -> Array:
-    """Sizes in sorted order from integer calibration counts in sorted order."""
-    m = counts.shape[0]
+def unweighted_sizes(
+    calibration: Array, test: Array, thresholds: Array, *, strict: bool
+) -> tuple[Array, Array]:
+    """Sizes and calibration counts of every candidate, int32 (m,).
+
+    Only the candidates are sorted: where each calibration score falls among them, as a
+    histogram, gives all counts, and what a candidate needs depends on its place alone.
+    """
+    m = test.shape[0]
+    if m == 0:
+        empty = jnp.zeros(0, jnp.int32)
+        return empty, empty
+    ordered = stats.sort(test)
+    before, up_to = stats.count_below, stats.count_at_most
+    falls = (up_to if strict else before)(ordered, conservative(calibration))
+    counts = jnp.cumsum(jnp.zeros(m + 1, jnp.int32).at[falls].add(1)[:m])
+    # The place (1..m) a candidate takes in its block of ties, first under <= and last
+    # under <: then exactly those after it gain its weight.
+    places = up_to(ordered, test) if strict else before(ordered, test) + 1
     r = jnp.arange(1, m + 1, dtype=jnp.int32)
     above = jnp.max(jnp.where(counts + 1 <= thresholds, r, 0))
     accepted = jnp.concatenate([jnp.ones(1, bool), counts[:-1] <= thresholds[1:]])
     below = running_max(jnp.where(accepted, r, 0))
-    return jnp.where(above > places, above, below[places - 1])
-
-
-def unweighted_sizes(
-    calibration: Array, test: Array, thresholds: Array, *, strict: bool
-) -> tuple[Array, Array]:
-    """Sizes and calibration counts of every candidate, int32 (m,), in given order."""
-    if test.shape[0] == 0:
-        empty = jnp.zeros(0, jnp.int32)
-        return empty, empty
-    reference = stats.sort(conservative(calibration))
-    ordered, order = stats.sort_with_order(test)
-    count = stats.count_below if strict else stats.count_at_most
-    counts = count(reference, ordered)
-    places = block_places(ordered, strict=strict)
-    sizes = sizes_from_counts(counts, places, thresholds)
-    back = jnp.zeros_like(sizes)
-    return back.at[order].set(sizes), back.at[order].set(counts)
+    sizes = jnp.where(above > places, above, below[places - 1])
+    return sizes, counts[places - 1]
 
 
 def _min_tree(values: Array) -> Array:

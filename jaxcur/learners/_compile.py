@@ -1,6 +1,7 @@
 """Run a function of a learner as one compiled program, whatever the learner is."""
 
 import dataclasses
+import functools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -45,14 +46,15 @@ def _call(leaves, arrays, *, function, treedef, fixed, options):
 _kept = jax.jit(_call, static_argnames=("function", "treedef", "fixed", "options"))
 
 
-def run_compiled(
-    function: Callable[..., Any], learner: Any, *arrays: Any, **options: Any
-) -> Any:
-    """`function(learner, *arrays, **options)` under jit; the options are static.
+def compiled(
+    function: Callable[..., Any], learner: Any, **options: Any
+) -> Callable[..., Any]:
+    """`function(learner, *arrays, **options)` as a program of the arrays.
 
-    Numbers in a learner that is a pytree are traced. A learner that is not one is part
-    of the program: kept between calls if it is a frozen dataclass, compiled again on
-    each call otherwise, because an object whose attributes change keeps its hash.
+    Numbers in a learner that is a pytree are traced; the options are static. A learner
+    that is no pytree is part of the program: kept for later calls if it is a frozen
+    dataclass, compiled again by each call of `compiled` otherwise, because an object
+    whose attributes change keeps its hash.
     """
     leaves, treedef = jax.tree.flatten(learner)
     traced = [leaf for leaf in leaves if _is_array(leaf)]
@@ -63,30 +65,39 @@ def run_compiled(
         "fixed": fixed,
         "options": tuple(sorted(options.items())),
     }
-    try:
-        return _dispatch(traced, fixed, arrays, statics)
-    except (
-        jax.errors.TracerArrayConversionError,
-        jax.errors.ConcretizationTypeError,
-    ) as error:
-        raise TypeError(
-            f"`learner` {type(learner).__name__} looks at values that JAX is tracing. "
-            "If it calls NumPy or another library, set the attribute `on_host = True` "
-            "on it, or wrap the estimator in learners.HostLearner"
-        ) from error
+    if _can_be_kept(treedef, fixed):
+        run = functools.partial(_kept, **statics)
+    else:
+        run = jax.jit(functools.partial(_call, **statics))
 
-
-def _dispatch(traced: Any, fixed: Any, arrays: Any, statics: dict[str, Any]) -> Any:
-    keep = all(leaf is _TRACED or _never_changes(leaf.value) for leaf in fixed)
-    if keep:
+    def call(*arrays: Any) -> Any:
         try:
-            hash((statics["treedef"], fixed))
-        except TypeError:
-            keep = False
-    if keep:
-        return _kept(traced, arrays, **statics)
+            return run(traced, arrays)
+        except (
+            jax.errors.TracerArrayConversionError,
+            jax.errors.ConcretizationTypeError,
+        ) as error:
+            raise TypeError(
+                f"`learner` {type(learner).__name__} looks at values that JAX is "
+                "tracing. If it calls NumPy or another library, set the attribute "
+                "`on_host = True` on it, or wrap the estimator in learners.HostLearner"
+            ) from error
 
-    def once(leaves: Any, arrays: Any) -> Any:
-        return _call(leaves, arrays, **statics)
+    return call
 
-    return jax.jit(once)(traced, arrays)
+
+def _can_be_kept(treedef: Any, fixed: tuple[_Fixed, ...]) -> bool:
+    if not all(leaf is _TRACED or _never_changes(leaf.value) for leaf in fixed):
+        return False
+    try:
+        hash((treedef, fixed))
+    except TypeError:
+        return False
+    return True
+
+
+def run_compiled(
+    function: Callable[..., Any], learner: Any, *arrays: Any, **options: Any
+) -> Any:
+    """Call the program of `compiled` once."""
+    return compiled(function, learner, **options)(*arrays)

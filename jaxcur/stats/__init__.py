@@ -4,6 +4,8 @@ Everything that sorts in this library sorts here.
 """
 
 from jaxcur.stats._grid import grid_cutoff, grid_cutoff_exact, grid_thresholds
+from jaxcur.stats._group_sort import group_sort
+from jaxcur.stats._intervals import clopper_pearson
 from jaxcur.stats._multiple_testing import (
     adjust_p_values,
     benjamini_hochberg,
@@ -13,11 +15,12 @@ from jaxcur.stats._multiple_testing import (
     storey_bh,
     tie_guard,
 )
+from jaxcur.stats._quantiles import weighted_quantile
 from jaxcur.stats._sort import (
-    order_keys,
     argsort,
     count_at_most,
     count_below,
+    order_keys,
     ranks,
     sort,
     sort_with_order,
@@ -27,12 +30,14 @@ __all__ = [
     "adjust_p_values",
     "argsort",
     "benjamini_hochberg",
+    "clopper_pearson",
     "count_at_most",
     "count_below",
     "e_bh",
     "grid_cutoff",
     "grid_cutoff_exact",
     "grid_thresholds",
+    "group_sort",
     "order_keys",
     "quantile_bh",
     "ranks",
@@ -41,4 +46,5 @@ __all__ = [
     "step_up",
     "storey_bh",
     "tie_guard",
+    "weighted_quantile",
 ]

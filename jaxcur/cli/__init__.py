@@ -1,0 +1,9 @@
+"""The command line: `jaxcur select`, `jaxcur verify`, `jaxcur demo`.
+
+The commands are thin. They read, call the library, and print; anything that could be
+called mathematics lives in the packages they call.
+"""
+
+from jaxcur.cli._main import main
+
+__all__ = ["main"]

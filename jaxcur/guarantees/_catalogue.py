@@ -1,0 +1,12 @@
+"""Every guarantee of the library, in the order of the documentation."""
+
+from jaxcur.guarantees import _optcs, _p_values, _selection, _sets, _weighted
+from jaxcur.guarantees._registry import Guarantee
+
+GUARANTEES: tuple[Guarantee, ...] = (
+    *_p_values.GUARANTEES,
+    *_selection.GUARANTEES,
+    *_weighted.GUARANTEES,
+    *_sets.GUARANTEES,
+    *_optcs.GUARANTEES,
+)

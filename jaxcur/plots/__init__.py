@@ -1,0 +1,19 @@
+"""Ceiling: pictures of results (needs the extra `plots`).
+
+Every function draws on axes that it is given and returns them. Series differ in colour,
+marker and line style, so a picture survives a printer and colour-blind eyes.
+"""
+
+from jaxcur.plots._curves import Curve, histogram_pair, prediction_cut, rate_curves
+from jaxcur.plots._style import PALETTE, figure, save_png, style
+
+__all__ = [
+    "PALETTE",
+    "Curve",
+    "prediction_cut",
+    "figure",
+    "histogram_pair",
+    "rate_curves",
+    "save_png",
+    "style",
+]

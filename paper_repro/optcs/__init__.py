@@ -1,0 +1,1 @@
+"""OptCS reproduced: simulations of the released scripts and studies on real data."""

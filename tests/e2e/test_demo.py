@@ -1,0 +1,206 @@
+"""The demo: a report that stands on its own, and statements that its numbers bear."""
+
+import csv
+import html.parser
+import re
+import runpy
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxcur.cli import demo, main
+from jaxcur.cli.demo.chapters import _patients_study as study
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Page(html.parser.HTMLParser):
+    """Collects tags, and fails when they do not close in order."""
+
+    VOID = ("meta", "img", "br", "link", "hr")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The quick demo, run once: folder and parsed page."""
+    out = tmp_path_factory.mktemp("demo") / "report"
+    assert main(["demo", "--quick", "--out", str(out)]) == 0
+    return out, Page((out / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def patients():
+    keys = jax.random.split(jax.random.key(11), 1_000)
+    return study.study(keys, study.load())
+
+
+def test_the_report_needs_nothing_outside_itself(report):
+    out, page = report
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|<script|<link|@import|url\(", text)
+    assert all(a["src"].startswith("data:image/png;base64,") for a in page.all("img"))
+    assert all(a["href"].startswith("#") for a in page.all("a"))
+    targets = {attrs.get("id") for _, attrs in page.tags}
+    assert all(a["href"][1:] in targets for a in page.all("a"))
+
+
+def test_the_report_is_readable_on_a_phone_and_by_a_screen_reader(report):
+    _, page = report
+    assert page.all("html")[0]["lang"] == "en"
+    assert "width=device-width" in str(page.all("meta"))
+    pictures = page.all("img")
+    assert pictures and all(len(image["alt"]) > 40 for image in pictures)
+    assert len(page.all("figcaption")) == len(pictures)
+    assert len(page.all("caption")) == len(page.all("table")) > 0
+    assert all(head["scope"] in ("col", "row") for head in page.all("th"))
+    assert len(page.all("h1")) == 1
+    assert len(page.all("section")) == len(demo.CHAPTERS) == len(page.all("h2"))
+
+
+def test_every_table_is_a_csv_and_every_picture_a_png(report):
+    out, page = report
+    tables = sorted(out.glob("*.csv"))
+    assert len(tables) == len(page.all("table"))
+    for path in tables:
+        with path.open(newline="") as stream:
+            rows = list(csv.reader(stream))
+        assert len(rows) > 1 and len({len(row) for row in rows}) == 1
+    pictures = sorted(out.glob("*.png"))
+    assert len(pictures) == len(page.all("img"))
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+
+
+def test_no_number_of_the_report_is_missing(report):
+    _, page = report
+    words = " ".join(page.words)
+    assert not re.search(r"\b(nan|inf|None)\b", words)
+    assert "exactly the rows" in words and "NOT the rows" not in words
+
+
+def test_the_findings_are_printed(tmp_path, capsys, monkeypatch):
+    drawn = []
+    chapter = demo.Chapter(
+        name="tiny",
+        title="A title",
+        question="Why?",
+        setup=("Because <b> & so on.",),
+        findings=("first finding",),
+        conclusion="an end",
+        code="x < 1",
+    )
+    monkeypatch.setattr(demo, "CHAPTERS", ("tiny",))
+    monkeypatch.setattr(
+        demo,
+        "run_chapter",
+        lambda name, *, quick, seed: drawn.append((name, quick, seed)) or chapter,
+    )
+    assert main(["demo", "--out", str(tmp_path), "--seed", "4"]) == 0
+    assert drawn == [("tiny", False, 4)]
+    printed = capsys.readouterr().out
+    assert "A title" in printed and "first finding" in printed
+    assert str(tmp_path / "report.html") in printed
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Because &lt;b&gt; &amp; so on." in text and "x &lt; 1" in text
+
+
+def test_bad_options_are_one_line_and_exit_code_two(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for words, part in (
+        (["--only", "nonsense"], "there are: patients"),
+        (["--out", str(tmp_path / "file")], "cannot make the folder"),
+        (["--seed", "-1"], "--seed"),
+    ):
+        assert main(["demo", *words]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and part in error
+
+
+def test_chapter_parts_refuse_what_a_report_cannot_show():
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": [1]})
+    with pytest.raises(ValueError, match="lower-case"):
+        demo.Table("../up", "caption", frame)
+    with pytest.raises(ValueError, match="not there"):
+        demo.Table("t", "caption", frame, display={"b": "{}"})
+    with pytest.raises(ValueError, match="in words"):
+        demo.Picture("p", "caption", " ", figure=None)
+
+
+def test_conformal_selection_keeps_its_level_and_the_naive_cut_does_not(patients):
+    # Six standard errors: a mean over 1000 splits strays further once in 1e9 runs.
+    for level in study.LEVELS:
+        share = patients["conformal", level].false_share
+        assert share.mean() <= level + 6 * share.std() / len(share) ** 0.5
+    naive = patients["naive", None].false_share
+    assert naive.mean() - 6 * naive.std() / len(naive) ** 0.5 > 0.2
+
+
+def test_the_selection_is_not_empty_talk(patients):
+    assert patients["conformal", 0.1].found_share.mean() > 0.2
+    assert patients["conformal", 0.3].found_share.mean() > 0.7
+    useless = patients["conformal, useless model", 0.1]
+    assert useless.false_share.mean() <= 0.1
+    assert useless.found_share.mean() < 0.05
+
+
+def test_few_calibration_rows_break_the_tuned_cut_only(patients):
+    for size in study.CALIBRATION_SIZES:
+        ours = patients["conformal", size].false_share
+        assert ours.mean() <= 0.1 + 6 * ours.std() / len(ours) ** 0.5
+    tuned = patients["tuned", 20].false_share
+    assert tuned.mean() - 3 * tuned.std() / len(tuned) ** 0.5 > 0.1
+
+
+def test_the_tuned_cut_is_the_lowest_that_looks_right():
+    split = study.Split(
+        calibration_predictions=np.array([3.0, 1.0, 2.0, 4.0]),
+        calibration_labels=np.array([200.0, 0.0, 100.0, 150.0]),
+        predictions=np.zeros(1),
+        labels=np.zeros(1),
+    )
+    assert float(study.tuned_cut(split, 0.1)) == 3.0
+    assert float(study.tuned_cut(split, 0.4)) == 2.0
+    assert float(study.tuned_cut(split, 0.5)) == 1.0
+    never = split._replace(calibration_labels=np.zeros(4))
+    assert float(study.tuned_cut(never, 0.1)) == np.inf
+
+
+def test_a_mean_comes_with_its_normal_interval():
+    interval = study.mean_interval(np.array([0.0, 1.0] * 50))
+    assert interval.mean == 0.5
+    half = 1.96 * (0.25 * 100 / 99) ** 0.5 / 10
+    np.testing.assert_allclose(interval.upper - interval.mean, half, rtol=1e-12)
+    np.testing.assert_allclose(interval.mean - interval.lower, half, rtol=1e-12)
+
+
+def test_the_example_prints_what_a_reader_can_check(capsys):
+    path = ROOT / "examples" / "select_patients.py"
+    assert len(path.read_text().splitlines()) <= 100
+    runpy.run_path(str(path), run_name="__main__")
+    printed = capsys.readouterr().out
+    wrong = [float(x) for x in re.findall(r"([\d.]+)% \+- ", printed)]
+    assert len(wrong) == 2 and wrong[0] < 10 < 20 < wrong[1]
