@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def measure(call: Callable[[], Any], *, repeats: int = 7) -> dict[str, float]:
-    """First call (with compilation) and median and spread of the steady state, seconds."""
+    """First call (it compiles), median and spread of the steady state, in seconds."""
     start = time.perf_counter()
     jax.block_until_ready(call())
     first = time.perf_counter() - start

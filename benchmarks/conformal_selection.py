@@ -157,7 +157,7 @@ def streamed(total: int, chunk: int) -> list[dict[str, Any]]:
             "cutoff": cutoff,
         },
         {
-            "workload": f"merge of two states of {2 * total:.0e} rows, cut-off at {LEVEL}",
+            "workload": f"merge of two states of {2 * total:.0e} rows, and cut-off",
             "ours": "RankHistogram.merge, score_cutoff",
             "ours s": merge,
             "rows": rows,

@@ -7,15 +7,15 @@ only where they are concrete; under `jit` the caller reports through a status in
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 
 def is_concrete(*values: Any) -> bool:
     """Whether every value can be looked at now, that is, none is being traced."""
-    return not any(isinstance(value, jax.core.Tracer) for value in values)
+    return not any(isinstance(value, Tracer) for value in values)
 
 
 def _as_array(name: str, value: Any) -> Array:

@@ -27,7 +27,7 @@ def resolve_uniforms(
         )
     if draw is not None and key is not None:
         raise ValueError(f"pass either `key` or `{name}`, not both")
-    if draw is not None:
+    if key is None:
         array = jnp.asarray(draw, dtype)
         if array.shape not in ((), shape):
             raise ValueError(

@@ -1,9 +1,9 @@
 """Conformal inference: choose candidates, predict with sets, control a risk.
 
 Selection: score rows with a score family, then `select` (one model), `optcs_msel` (many
-models) or `optcs_full` (no sample split), with the false discovery rate under control in
-finite samples, whatever the model. Sets: `split_interval` and its relatives cover the
-label with a stated probability. `risk_control` bounds any monotone loss.
+models) or `optcs_full` (no sample split), with the false discovery rate under control
+in finite samples, whatever the model. Sets: `split_interval` and its relatives cover
+the label with a stated probability. `risk_control` bounds any monotone loss.
 """
 
 from jaxcur.conformal._alignment import AlignmentResult, align
@@ -35,7 +35,12 @@ from jaxcur.conformal._pvalues import p_values
 from jaxcur.conformal._quantile import conformal_quantile
 from jaxcur.conformal._regions import AllOf, AnyOf, Ball, Orthant, Region, RegionScore
 from jaxcur.conformal._risk import RiskControlResult, risk_control
-from jaxcur.conformal._score_risk import ScoreRiskResult, score_mdr, score_sdr
+from jaxcur.conformal._score_risk import (
+    RISK_STATUS,
+    ScoreRiskResult,
+    score_mdr,
+    score_sdr,
+)
 from jaxcur.conformal._scores import (
     BinaryScore,
     ClipScore,
@@ -61,6 +66,7 @@ from jaxcur.conformal._sets_regression import (
 from jaxcur.conformal._status import STATUS
 
 __all__ = [
+    "RISK_STATUS",
     "STATUS",
     "AlignmentResult",
     "AllOf",

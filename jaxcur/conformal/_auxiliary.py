@@ -19,8 +19,8 @@ from jaxtyping import Int, Real
 from jaxcur import stats
 from jaxcur._base import check_unit_interval, decimal_float64
 from jaxcur.conformal._pvalues import (
-    Weights,
     WeightedSums,
+    Weights,
     checked_scores,
     checked_weights,
     conservative,
@@ -195,18 +195,18 @@ def auxiliary_sizes(
     Raises:
         ValueError: level outside [0, 1], wrong shapes, unusable weights.
 
-    Transformations: jit, vmap over scores, models and levels (the sorts do not depend on
-        the level and are shared).
+    Transformations: jit, vmap over scores, models and levels (the sorts do not depend
+        on the level and are shared).
     Cost: O((n + m) log(n + m)) time and O(n + m) memory for all m sizes together; exact
         integer comparisons without weights, float64 sums with them.
 
-    Source: the weighted form from Jin and Candes, Biometrika 2025; the fast formulas are
-        derived in docs/math/selection.md.
+    Source: the weighted form from Jin and Candes, Biometrika 2025; the fast formulas
+        are derived in docs/math/selection.md.
 
     Example:
         >>> from jaxcur import conformal
         >>> conformal.auxiliary_sizes([1.0, 2.0, 3.0], [0.5, 2.5], level=0.5)
-        Array([1, 1], dtype=int32)
+        Array([1, 2], dtype=int32)
     """
     check_unit_interval("level", level)
     calibration, test = checked_scores(calibration_scores, test_scores)

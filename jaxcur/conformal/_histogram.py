@@ -1,7 +1,7 @@
 """Exact selection over a stream of candidates in O(n) memory.
 
-Deterministic p-values take n + 1 values, so what Benjamini-Hochberg needs to know of any
-number of candidates is how many fall between neighbouring calibration scores.
+Deterministic p-values take n + 1 values, so what Benjamini-Hochberg needs to know of
+any number of candidates is how many fall between neighbouring calibration scores.
 """
 
 import dataclasses
@@ -38,8 +38,8 @@ class RankHistogram:
         low: shape (n + 1,), uint32, low words of the counts.
         high: shape (n + 1,), uint32, high words.
 
-    Transformations: `update` and `merge` work under jit, vmap and shard_map; reading the
-        cut-off is a host-side step in exact arithmetic.
+    Transformations: `update` and `merge` work under jit, vmap and shard_map; reading
+        the cut-off is a host-side step in exact arithmetic.
 
     Cost: O(n) memory; `update` with b rows O(b log n).
 
@@ -104,7 +104,7 @@ class RankHistogram:
         return RankHistogram(mine, low, self.high + other.high + carry)
 
     def counts(self) -> np.ndarray:
-        """Candidates with 0, 1, ..., n calibration scores at or below; int64 (n + 1,)."""
+        """Candidates with 0, 1, ..., n calibration scores at or below, (n + 1,)."""
         high = np.asarray(self.high).astype(np.int64)
         return (high << 32) + np.asarray(self.low).astype(np.int64)
 
@@ -118,8 +118,8 @@ class RankHistogram:
     def score_cutoff(self, level: float) -> Array:
         """Largest score that is selected; -inf when nothing is.
 
-        Rows with a score at or below it are selected. Host side: `level` is concrete and
-        read as the decimal it prints as; the comparison is exact for any counts.
+        Rows with a score at or below it are selected. Host side: `level` is concrete
+        and read as the decimal it prints as; the comparison is exact for any counts.
 
         Args:
             level: scalar in [0, 1], target FDR.

@@ -1,8 +1,9 @@
 """Selection after choosing among models on the very data that calibrates (OptCS-MSel).
 
-For candidate j every model is judged by its auxiliary size, in which j plays the role of
-a calibration row. The judgement, and so the chosen model, is then a symmetric function
-of the calibration rows and j, and a p-value computed with that model stays valid.
+For candidate j every model is judged by its auxiliary size, in which j plays the role
+of a calibration row. The judgement, and so the chosen model, is then a symmetric
+function of the calibration rows and j, and a p-value computed with that model stays
+valid.
 """
 
 import dataclasses
@@ -177,8 +178,8 @@ def optcs_msel(
     Args:
         calibration_scores: shape (K, n), one row per model; smaller is stronger
             evidence for selecting. NaN counts as -inf.
-        test_scores: shape (K, m). A candidate whose chosen model gives NaN has p-value 1
-            and is never selected.
+        test_scores: shape (K, m). A candidate whose chosen model gives NaN has p-value
+            1 and is never selected.
         level: scalar in [0, 1], target FDR, compared exactly as in `select`.
         pruning: "homogeneous" (one uniform; most powerful as a rule), "heterogeneous"
             (one per candidate) or "deterministic" (none; may lose everything where
@@ -194,8 +195,8 @@ def optcs_msel(
         ValueError: level or beta out of range; not two axes or different K; no key and
             no xi unless deterministic; both.
 
-    Transformations: jit, vmap (over levels too: the sorts do not depend on the level and
-        are done once). Not differentiable.
+    Transformations: jit, vmap (over levels too: the sorts do not depend on the level
+        and are done once). Not differentiable.
     Cost: O(K (n + m) log(n + m)) time, O(K (n + m)) memory.
 
     Source: the OptCS paper (Optimized Conformal Selection); sizes by the formulas in
@@ -211,9 +212,9 @@ def optcs_msel(
         ...     calibration, test, level=0.5, key=jax.random.key(0)
         ... )
         >>> result.chosen_model
-        Array([1, 1], dtype=int32)
+        Array([1, 0], dtype=int32)
         >>> result.selected
-        Array([ True,  True], dtype=bool)
+        Array([ True, False], dtype=bool)
     """
     check_unit_interval("level", level)
     check_unit_interval("beta", beta, open_low=True)
@@ -242,8 +243,8 @@ def naive_best_of_k(
     """The selection of whichever model selects most. For contrast only.
 
     Heuristic: no finite-sample guarantee. Picking the model by what it selects reuses
-    the calibration data; with many useless models the FDR comes near 1 (the claims named
-    `optcs/...` refute it). Use `optcs_msel`.
+    the calibration data; with many useless models the FDR comes near 1 (the claims
+    named `optcs/...` refute it). Use `optcs_msel`.
 
     Args:
         calibration_scores: shape (K, n), one row per model.
@@ -261,7 +262,8 @@ def naive_best_of_k(
 
     Example:
         >>> from jaxcur import conformal
-        >>> conformal.naive_best_of_k([[1.0, 2.0], [2.0, 1.0]], [[0.5], [3.0]], level=0.5)
+        >>> scores = [[1.0, 2.0], [2.0, 1.0]]
+        >>> conformal.naive_best_of_k(scores, [[0.5], [3.0]], level=0.5)
         Array([ True], dtype=bool)
     """
     calibration, test = checked_models(calibration_scores, test_scores)

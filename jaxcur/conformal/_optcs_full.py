@@ -145,7 +145,7 @@ def _per_candidate(
     thresholds: Array,
     key: Any,
 ) -> tuple[Array, Array]:
-    """Rank and auxiliary size of every candidate, int32 (m,), from its own n + 1 fits."""
+    """Rank and auxiliary size of every candidate, (m,), from its own n + 1 fits."""
     x, y, x_test = data
     n, m = x.shape[0], x_test.shape[0]
     target = jnp.append(y, jnp.zeros((), y.dtype))
@@ -213,8 +213,8 @@ def optcs_full(
         bound: score added to a labelled row with label 1; inf is exact.
         variant: "pooled" or "per_candidate".
         pruning: see `optcs_msel`; matters for "per_candidate" only.
-        num_folds: "pooled" only: cross-fit over so many random folds of the pool instead
-            of leaving one out; needs a key.
+        num_folds: "pooled" only: cross-fit over so many random folds of the pool
+            instead of leaving one out; needs a key.
         key: random key: folds, fits of a randomised learner, pruning.
         xi: the pruning draw itself.
         folds: the fold draw itself, int, shape (n + m,): labelled rows first.
@@ -237,7 +237,9 @@ def optcs_full(
         >>> from jaxcur import conformal, learners
         >>> x = jnp.linspace(-1, 1, 20)[:, None]
         >>> result = conformal.optcs_full(
-        ...     learners.Ridge(0.1), x, x[:, 0] > 0, jnp.array([[2.0], [-2.0]]), level=0.2
+        ...     learners.Ridge(0.1),
+        ...     x, x[:, 0] > 0, jnp.array([[2.0], [-2.0]]),
+        ...     level=0.2,
         ... )
         >>> result.selected
         Array([ True, False], dtype=bool)

@@ -89,7 +89,8 @@ def prune(
 
     First step S1 = {j : p_j <= beta * level * R_j / m}; then the largest r* with
     #{j in S1 : beta * xi_j * R_j <= r*} >= r*, and {j in S1 : beta * xi_j * R_j <= r*}
-    is selected. The same as e-BH on e_j / xi_j with e_j = 1{j in S1} m / (beta level R_j).
+    is selected. The same as e-BH on e_j / xi_j with e_j = 1{j in S1} m / (beta level
+    R_j).
 
     Guarantee: FDR <= level when, for every null j, p_j is super-uniform and R_j fixed
     given the unordered bag of calibration rows and candidate j and given the other
@@ -100,8 +101,8 @@ def prune(
         auxiliary_sizes: shape (m,), int, at least 1.
         level: scalar in [0, 1], target FDR.
         pruning: "homogeneous" (one uniform for all; usually the most powerful),
-            "heterogeneous" (one each) or "deterministic" (none; can lose much power, and
-            an empty result with a full first step is the procedure, not an error).
+            "heterogeneous" (one each) or "deterministic" (none; can lose much power,
+            and an empty result with a full first step is the procedure, not an error).
         beta: scalar in (0, 1].
         key: random key for the draw.
         xi: the draw itself, scalar or (m,), used as it is; ignored when deterministic.

@@ -1,6 +1,6 @@
 """Conformal p-values, plain and weighted, deterministic and randomised."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -181,27 +181,27 @@ def p_values(
 
     Guarantee: if the calibration rows and test row j are exchangeable and the score was
     fixed independently of them, P(p_j <= u and H_j) <= u for every u; the randomised
-    form is uniform when test and calibration scores are exchangeable. Weighted: the same
-    under covariate shift with exact likelihood ratios. The p-values are dependent: they
-    share the calibration rows. Verified by: `jaxcur verify p_values`.
+    form is uniform when test and calibration scores are exchangeable. Weighted: the
+    same under covariate shift with exact likelihood ratios. The p-values are dependent:
+    they share the calibration rows. Verified by: `jaxcur verify p_values`.
 
     Args:
-        calibration_scores: shape (n,). +inf is legal; NaN counts as -inf, which can only
-            raise p-values. n = 0 gives p = 1 (randomised: p = U).
+        calibration_scores: shape (n,). +inf is legal; NaN counts as -inf, which can
+            only raise p-values. n = 0 gives p = 1 (randomised: p = U).
         test_scores: shape (m,). NaN gives p = 1.
         calibration_weights: shape (n,), finite, >= 0, not all zero, up to a constant
             the ratio of test to calibration density at each row.
         test_weights: shape (m,), on the same scale.
         key: random key; gives the randomised form.
-        uniforms: the draw itself, in (0, 1], shape (m,), or a scalar for one U shared by
-            all tests.
+        uniforms: the draw itself, in (0, 1], shape (m,), or a scalar for one U shared
+            by all tests.
 
     Returns:
         shape (m,), in (0, 1]; deterministic when both `key` and `uniforms` are None.
 
     Raises:
-        ValueError: wrong shapes; only one of the weights; negative, infinite or all-zero
-            weights (traced: NaN); both `key` and `uniforms`.
+        ValueError: wrong shapes; only one of the weights; negative, infinite or
+            all-zero weights (traced: NaN); both `key` and `uniforms`.
 
     Transformations: jit, vmap. Not differentiable (ranks).
     Cost: O((n + m) log n) time, O(n + m) memory. Weights are summed in float64.

@@ -65,7 +65,7 @@ class ClipScore:
         labels: Real[ArrayLike, " n"],
         thresholds: Real[ArrayLike, "..."],
     ) -> Float[Array, " n"]:
-        """Scores of rows with a label: predictions, labels (n,), thresholds () or (n,)."""
+        """Scores of labelled rows: predictions, labels (n,), thresholds () or (n,)."""
         mu, y, c = _broadcast(
             "predictions", predictions=predictions, labels=labels, thresholds=thresholds
         )
@@ -108,7 +108,7 @@ class BinaryScore:
         labels: Real[ArrayLike, " n"],
         thresholds: Real[ArrayLike, "..."],
     ) -> Float[Array, " n"]:
-        """Scores of rows with a label: predictions, labels (n,), thresholds () or (n,)."""
+        """Scores of labelled rows: predictions, labels (n,), thresholds () or (n,)."""
         mu, y, c = _broadcast(
             "predictions", predictions=predictions, labels=labels, thresholds=thresholds
         )

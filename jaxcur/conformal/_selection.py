@@ -167,8 +167,9 @@ def select(
 
     Score calibration rows with their label and candidates with their threshold (see
     `ClipScore`); smaller scores are stronger evidence for selecting. Without weights
-    this is Benjamini-Hochberg on conformal p-values. With weights it selects by weighted
-    p-values, auxiliary sizes and pruning, because BH on weighted p-values has no proof.
+    this is Benjamini-Hochberg on conformal p-values. With weights it selects by
+    weighted p-values, auxiliary sizes and pruning, because BH on weighted p-values has
+    no proof.
 
     Guarantee: if calibration rows and candidates are i.i.d., or exchangeable, given the
     model behind the scores, and the score does not decrease in the label, then the
@@ -179,8 +180,8 @@ def select(
     `BinaryScore`. Verified by: `jaxcur verify select`.
 
     Args:
-        calibration_scores: shape (n,). +inf is legal; NaN counts as -inf, which can only
-            raise p-values.
+        calibration_scores: shape (n,). +inf is legal; NaN counts as -inf, which can
+            only raise p-values.
         test_scores: shape (m,). A NaN score has p-value 1 and is never selected.
         level: scalar in [0, 1], target FDR. A concrete level is read as the decimal it
             prints as and compared exactly, in integers, with p-values on their grid; a
@@ -200,9 +201,9 @@ def select(
         when scores, level or weights were unusable.
 
     Raises:
-        ValueError: level outside [0, 1] or NaN (traced: status, nothing selected); wrong
-            shapes; unusable weights; a draw is needed and neither key nor draw is given;
-            both are given.
+        ValueError: level outside [0, 1] or NaN (traced: status, nothing selected);
+            wrong shapes; unusable weights; a draw is needed and neither key nor draw is
+            given; both are given.
 
     Transformations: jit, vmap (also over `level`). Not differentiable.
     Cost: O((n + m) log n) time and O(n + m) memory without weights: one integer sort of

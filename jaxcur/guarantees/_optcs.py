@@ -140,13 +140,14 @@ def _full(method: str, setting: int) -> Replicate:
         key_data, key_run = (jax.random.fold_in(key, i) for i in range(2))
         x, interesting = _pool(key_data, setting)
         parts = x[:FULL_N], interesting[:FULL_N].astype(x.dtype), x[FULL_N:]
-        options = {"level": FULL_LEVEL}
         if method == "msel":
-            result = conformal.optcs_full_msel(_RIDGES, *parts, key=key_run, **options)
+            result = conformal.optcs_full_msel(
+                _RIDGES, *parts, level=FULL_LEVEL, key=key_run
+            )
         elif method == "order":
-            result = conformal.optcs_full(_PositionLearner(), *parts, **options)
+            result = conformal.optcs_full(_PositionLearner(), *parts, level=FULL_LEVEL)
         else:
-            result = conformal.optcs_full(learners.Ridge(1.0), *parts, **options)
+            result = conformal.optcs_full(learners.Ridge(1.0), *parts, level=FULL_LEVEL)
         return outcomes(result.selected, ~interesting[FULL_N:])
 
     return replicate

@@ -95,6 +95,9 @@ class ClaimResult:
 def names() -> tuple[str, ...]:
     """Names of all claims, in order: promises, their floors, their mutants.
 
+    Returns:
+        Tuple of strings, shape (number of claims,).
+
     Example:
         >>> from jaxcur import guarantees
         >>> guarantees.names()[0]
@@ -135,7 +138,7 @@ def run(
         wanted: names from `names()`; None for all.
         tier: "smoke" (4096 replications, refutes only), "standard" (65 536, margin 10 %
             of the bound), "release" (1 048 576, margin 2.5 %).
-        key: random key; each guarantee folds its name into it.
+        key: random key (a scalar); each guarantee folds its name into it.
         progress: as in `verify.check`.
         state_path: JSON file that keeps finished results and interrupted studies; a run
             with the same tier and key goes on from it.

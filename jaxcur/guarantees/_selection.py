@@ -15,6 +15,7 @@ from jaxcur.guarantees._worlds import World, gaussian_world, outcomes
 
 Select = Callable[[Array, Array, float, Array], Array]
 
+_CLIP = conformal.ClipScore()
 _ASSUMPTIONS = "calibration rows and candidates i.i.d. given the model"
 
 
@@ -74,7 +75,7 @@ def _gaussian(
     n: int,
     m: int,
     level: float,
-    score: Any = conformal.ClipScore(),
+    score: Any = _CLIP,
     **world: Any,
 ) -> Replicate:
     """Labels seen through noise; see `gaussian_world`."""

@@ -72,12 +72,15 @@ def _weighted_split(use_weights: bool) -> Replicate:
         x = jax.random.normal(key_x, (n + 1,)) + shift
         y = jnp.exp(0.5 * x) * jax.random.normal(key_noise, (n + 1,))
         w = jnp.exp(x)
-        weights = (
-            {"calibration_weights": w[:n], "test_weights": w[n:]} if use_weights else {}
-        )
         zeros = jnp.zeros(n + 1)
         scores = conformal.absolute_residual_scores(zeros[:n], y[:n])
-        low, high = conformal.split_interval(scores, zeros[n:], coverage=0.9, **weights)
+        low, high = conformal.split_interval(
+            scores,
+            zeros[n:],
+            coverage=0.9,
+            calibration_weights=w[:n] if use_weights else None,
+            test_weights=w[n:] if use_weights else None,
+        )
         return {"miss": ~((low[0] <= y[n]) & (y[n] <= high[0]))}
 
     return replicate
@@ -147,8 +150,12 @@ def _class_conditional(by_class: bool) -> Replicate:
         probs = jax.nn.softmax(logits)
         assert probs.shape[1] == k
         scores = conformal.lac_scores(probs[:n], labels[:n])
-        option = {"calibration_labels": labels[:n]} if by_class else {}
-        members = conformal.lac_set(scores, probs[n:], coverage=0.9, **option)
+        members = conformal.lac_set(
+            scores,
+            probs[n:],
+            coverage=0.9,
+            calibration_labels=labels[:n] if by_class else None,
+        )
         return {"miss": ~members[0, labels[n]]}
 
     return replicate

@@ -33,7 +33,7 @@ def squared_distances(a: Array, b: Array) -> Array:
     Both sides are moved by the mean of `b` first, which leaves the distances alone and
     keeps the differences of large squares out of them.
     """
-    center = jnp.mean(b, axis=0)
+    center = jnp.mean(b, axis=0)[None, :]
     a, b = a - center, b - center
     squares = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :]
     return jnp.maximum(squares - 2 * _dot(a, b), 0)

@@ -236,7 +236,7 @@ def _newton(
     """Damped Newton iteration from `start`."""
     dtype = columns.dtype
     epsilon = jnp.finfo(dtype).eps
-    sizes = jnp.asarray(0.5, dtype) ** jnp.arange(_NUM_HALVINGS)
+    sizes = jnp.asarray(0.5, dtype) ** jnp.arange(_NUM_HALVINGS, dtype=dtype)
     # The largest size the gradient of the likelihood can have.
     scale = jnp.sum(weights[:, None] * jnp.abs(columns), axis=0)
 

@@ -151,8 +151,9 @@ def _nearest(params, queries, *, k, leave_out):
         near_mass = jnp.sum(near, axis=1)
         tied_mass = jnp.sum(tied, axis=1)
         share = jnp.minimum(k - near_mass, tied_mass)
-        tied_sum = jnp.sum(tied * target, axis=1)
-        summed = jnp.sum(near * target, axis=1) + tied_sum * share / tied_mass
+        labels = target[None, :]
+        tied_sum = jnp.sum(tied * labels, axis=1)
+        summed = jnp.sum(near * labels, axis=1) + tied_sum * share / tied_mass
         return summed / (near_mass + share)
 
     return over_tiles(tile, queries, rows.shape[0])
@@ -236,7 +237,7 @@ def _average(learner, params, queries, *, leave_out):
         values = learner.kernel(part, rows)
         values = values * _tile_weights(weights, index, leave_out)
         mass = jnp.sum(values, axis=1)
-        summed = jnp.sum(values * target, axis=1)
+        summed = jnp.sum(values * target[None, :], axis=1)
         if leave_out:
             left = total - weights[index]
             mean = jnp.where(
@@ -244,6 +245,8 @@ def _average(learner, params, queries, *, leave_out):
             ) / jnp.where(left > 0, left, 1)
         else:
             mean = weighted / total
-        return jnp.where(mass > 0, summed / jnp.where(mass > 0, mass, 1), mean)
+        # A mass of NaN is not 0 and stays NaN.
+        empty = mass == 0
+        return jnp.where(empty, mean, summed / jnp.where(empty, 1, mass))
 
     return over_tiles(tile, queries, rows.shape[0])

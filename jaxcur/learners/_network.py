@@ -100,7 +100,8 @@ class _Trained:
         center = params.center
         features = prepare_new(features, center.shape[0], center.dtype)
         _, apply = self._functions()
-        output = _apply(apply, params.network, (features - center) / params.scale)
+        rows = (features - center[None, :]) / params.scale[None, :]
+        output = _apply(apply, params.network, rows)
         if self.loss == "logistic":
             return jax.nn.sigmoid(output)
         return params.target_center + params.target_scale * output
@@ -127,7 +128,7 @@ class Network(_Trained):
 
     Args:
         init: `init(key, features)` gives the parameters, a pytree of float arrays;
-            called with zeros of shape (1, d). Static.
+            called with float32 zeros of shape (1, d). Static.
         apply: `apply(parameters, features)` gives outputs (m,) or (m, 1). Static.
         max_steps: number of gradient steps. Static.
         learning_rate: given to the optimiser. Traced.
@@ -284,11 +285,16 @@ def _apply(apply: Callable[..., Any], parameters: Any, features: Array) -> Array
     return output
 
 
+def _as_dtype(leaf: Any, dtype: Any) -> Array:
+    leaf = jnp.asarray(leaf)
+    return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+
 def _moments(values: Array, weights: Array) -> tuple[Array, Array]:
     """Weighted means and deviations over rows; deviation 1 where there is none."""
     share = (weights / jnp.sum(weights)).reshape(-1, *([1] * (values.ndim - 1)))
     mean = jnp.sum(share * values, axis=0)
-    variance = jnp.sum(share * (values - mean) ** 2, axis=0)
+    variance = jnp.sum(share * (values - mean[None]) ** 2, axis=0)
     # A constant column leaves the rounding of its mean behind: no scale to divide by.
     floor = (8 * jnp.finfo(values.dtype).eps * jnp.abs(mean)) ** 2
     varies = variance > floor
@@ -313,7 +319,7 @@ def _train(
     import optax
 
     center, scale = _moments(features, weights)
-    rows = (features - center) / scale
+    rows = (features - center[None, :]) / scale[None, :]
     if loss == "squared":
         target_center, target_scale = _moments(target, weights)
     else:
@@ -333,7 +339,12 @@ def _train(
         return jnp.sum(share * terms) + regularization * size
 
     update = (optimizer or optax.adam)(learning_rate)
-    parameters = init(key, jnp.zeros((1, features.shape[1]), features.dtype))
+    # Drawn in float32 in either precision: a float64 draw from the same key would be
+    # another start, and the two precisions could not be compared.
+    parameters = jax.tree.map(
+        lambda leaf: _as_dtype(leaf, features.dtype),
+        init(key, jnp.zeros((1, features.shape[1]), jnp.float32)),
+    )
 
     def step(state: Any, _: None) -> tuple[Any, None]:
         parameters, memory = state

@@ -134,7 +134,7 @@ def _ridge_path(features, target, weights, path, *, intercept):
     shifts = jnp.matmul(coefficients, total.center, precision=_HIGHEST)
 
     def block(carry, rows, targets, weight):
-        turned = jnp.matmul(rows - total.center, vectors, precision=_HIGHEST)
+        turned = jnp.matmul(rows - total.center[None, :], vectors, precision=_HIGHEST)
         fitted = jnp.matmul(turned, rotated, precision=_HIGHEST)
         leverage = jnp.matmul(turned * turned, inverse, precision=_HIGHEST)
         targets = (targets - total.target_center)[:, None]
@@ -212,10 +212,11 @@ def _kernel_path(matrix, target, weights, path):
     values, vectors = jnp.linalg.eigh(root[:, None] * matrix * root[None, :])
     inverse = 1 / (jnp.maximum(values, 0)[None, :] + path[:, None])
     rotated = jnp.matmul(root * target, vectors, precision=_HIGHEST)
-    dual = jnp.matmul(inverse * rotated, vectors.T, precision=_HIGHEST)
+    dual = jnp.matmul(inverse * rotated[None, :], vectors.T, precision=_HIGHEST)
     diagonal = jnp.matmul(inverse, (vectors * vectors).T, precision=_HIGHEST)
-    coefficients = root * dual
+    coefficients = root[None, :] * dual
     present = root > 0
-    scale = jnp.where(present, root * diagonal, 1)
+    scale = jnp.where(present[None, :], root[None, :] * diagonal, 1)
     full = jnp.matmul(coefficients, matrix.T, precision=_HIGHEST)
-    return coefficients, jnp.where(present, target - dual / scale, full)
+    left_out = target[None, :] - dual / scale
+    return coefficients, jnp.where(present[None, :], left_out, full)

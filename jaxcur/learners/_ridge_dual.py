@@ -50,7 +50,7 @@ def _solve(
         center = jnp.zeros(d, dtype)
         target_center = jnp.zeros((), dtype)
         unit = jnp.zeros(n, dtype)
-    rows = features - center
+    rows = features - center[None, :]
     labels = target - target_center
     scaled = root[:, None] * rows
     gram = jnp.matmul(scaled, scaled.T, precision=_HIGHEST)

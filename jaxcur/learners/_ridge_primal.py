@@ -38,7 +38,7 @@ def _whitener(matrix: Array, penalty: Array, singular: bool) -> Array:
         values, vectors = jnp.linalg.eigh(penalised)
         kept = values > 8 * d * epsilon * values[-1]
         safe = jnp.where(kept, values, 1)
-        return vectors * jnp.where(kept, jax.lax.rsqrt(safe), 0)
+        return vectors * jnp.where(kept, jax.lax.rsqrt(safe), 0)[None, :]
 
     # A squared pivot over its diagonal entry is the share of a column that the columns
     # before it do not explain: small means collinear, whatever the units.
@@ -124,7 +124,7 @@ def leave_one_out(features, target, weights, penalty, *, intercept, singular):
     def block(carry, rows, targets, weight):
         targets = targets - target_center
         _, share, own = _downdate(
-            full, rows - center, targets, weight, intercept, singular
+            full, rows - center[None, :], targets, weight, intercept, singular
         )
         return carry, target_center - share * targets + (1 + share) * own
 
@@ -138,7 +138,7 @@ def mean_fit(features, target, weights, penalty, *, intercept, singular):
 
     def block(carry, rows, targets, weight):
         direction, moved, count = carry
-        rows, targets = rows - center, targets - target_center
+        rows, targets = rows - center[None, :], targets - target_center
         step, share, own = _downdate(full, rows, targets, weight, intercept, singular)
         present = weight > 0
         direction += jnp.sum(jnp.where(present, step, 0)[:, None] * rows, axis=0)

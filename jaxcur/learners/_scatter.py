@@ -76,7 +76,7 @@ def scatter(features: Array, target: Array, weights: Array, intercept: bool) -> 
 
     def block(carry, rows, targets, weight):
         gram, moment = carry
-        centred = rows - center
+        centred = rows - center[None, :]
         # sqrt(w) on both sides: one weighted copy instead of a weighted and a plain.
         scaled = centred * jnp.sqrt(weight)[:, None]
         gram += jnp.matmul(scaled.T, scaled, precision="highest")

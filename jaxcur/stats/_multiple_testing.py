@@ -48,7 +48,16 @@ def tie_guard(dtype: Any) -> float:
 
 
 def step_up(p_values: Array, slope: Array, mask: Array | None = None) -> Array:
-    """Reject p <= slope * k for the largest k with at least k such p-values."""
+    """Reject p <= slope * k for the largest k with at least k such p-values.
+
+    Args:
+        p_values: shape (m,).
+        slope: scalar, level / m for Benjamini-Hochberg.
+        mask: shape (m,), or None; False takes a p-value out.
+
+    Returns:
+        shape (m,), bool.
+    """
     if p_values.shape[0] == 0:
         return jnp.zeros(0, bool)
     present = p_values if mask is None else jnp.where(mask, p_values, jnp.nan)
@@ -196,7 +205,7 @@ def storey_bh(
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxcur import stats
-        >>> stats.storey_bh(jnp.array([0.01, 0.04, 0.09, 0.7]), 0.1)
+        >>> stats.storey_bh(jnp.array([0.01, 0.04, 0.07, 0.7]), 0.1)
         Array([ True,  True,  True, False], dtype=bool)
     """
     check_unit_interval("level", level)

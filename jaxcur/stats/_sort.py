@@ -1,10 +1,10 @@
 """The one place that sorts.
 
-Floats are compared as integers: the bit pattern of an IEEE number, with negative numbers
-mirrored (minimum - bits), orders as the number does and sends -0.0 to the key of 0.0. XLA's float comparison on a
-CPU checks for NaN at every step and is several times slower than NumPy's; integer keys
-are level with NumPy. The keys also fix the order everywhere: -0.0 equals 0.0 and NaN
-comes after +inf.
+Floats are compared as integers: the bit pattern of an IEEE number, with negative ones
+mirrored (minimum - bits), orders as the number does, and -0.0 gets the key of 0.0.
+XLA's float comparison on a CPU checks for NaN at every step and is several times slower
+than NumPy's; integer keys are level with NumPy. The keys also fix the order everywhere:
+-0.0 equals 0.0 and NaN comes after +inf.
 """
 
 from typing import Literal
@@ -22,7 +22,14 @@ _INDEX_BITS = 32
 
 
 def order_keys(values: Array) -> Array:
-    """Integers that order as the floats do (int32 for float32, int64 for float64)."""
+    """Integers that order as the floats do (int32 for float32, int64 for float64).
+
+    Args:
+        values: any shape, float32 or float64.
+
+    Returns:
+        shape of `values`; equal exactly where the floats are equal or both NaN.
+    """
     integer = _INTEGER[values.dtype.itemsize]
     # A NaN of either sign becomes the one positive NaN.
     canonical = jnp.where(jnp.isnan(values), jnp.nan, values)

@@ -106,22 +106,21 @@ def tumours_msel(setting: str, rng: np.random.Generator) -> dict[str, np.ndarray
     return _column_models(_tumours(), (40, 100, 100), 1, rng)
 
 
-_PENALTIES = (1.0, 30.0, 300.0)
-_WIDTHS = (0.02, 0.1)
+LEARNERS = (
+    *(learners.Ridge(penalty) for penalty in (1.0, 30.0, 300.0)),
+    *(
+        learners.KernelRidge(learners.RBF(width), penalty)
+        for width in (0.02, 0.1)
+        for penalty in (1.0, 10.0)
+    ),
+    learners.KNN(15),
+)
 
 
 @jax.jit
 def _pooled(pool: jax.Array, target: jax.Array) -> jax.Array:
     """Leave-one-out predictions of eight learners, (8, N)."""
-    ridges = learners.ridge_path(pool, target, jnp.asarray(_PENALTIES)).leave_one_out
-    kernels = [
-        learners.kernel_ridge_path(
-            learners.RBF(width), pool, target, jnp.asarray([1.0, 10.0])
-        ).leave_one_out
-        for width in _WIDTHS
-    ]
-    near = learners.leave_one_out(learners.KNN(15), pool, target)
-    return jnp.concatenate([ridges, *kernels, near[None]])
+    return jnp.stack([learners.leave_one_out(a, pool, target) for a in LEARNERS])
 
 
 @jax.jit

@@ -3,7 +3,6 @@
 The pool holds the n labelled rows and then the m candidates, these with label 0.
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -59,7 +58,6 @@ def _one_model_splits(
     out = {}
     for fraction in FRACTIONS:
         cut = round(fraction * N)
-        # Positives can be rare: a training part without both labels predicts 0.
         model = family(x[:cut], b[:cut].astype(float), rng)
         name = f"split_{fraction}"
         out[f"{name}_calibration"] = model(x[cut:])
@@ -93,12 +91,15 @@ def _model_choice_splits(
     return out
 
 
-@functools.partial(jax.jit, static_argnames="gamma")
-def _paths(features: jax.Array, target: jax.Array, gamma: float) -> jax.Array:
-    path = learners.kernel_ridge_path(
-        learners.RBF(gamma), features, target, jnp.asarray(PENALTIES)
-    )
-    return path.leave_one_out
+@jax.jit
+def _leave_one_out(features: jax.Array, target: jax.Array) -> jax.Array:
+    """Pooled leave-one-out predictions of the six kernel ridges, (6, N)."""
+    models = [
+        learners.KernelRidge(learners.RBF(gamma), penalty)
+        for gamma in GAMMAS
+        for penalty in PENALTIES
+    ]
+    return jnp.stack([learners.leave_one_out(a, features, target) for a in models])
 
 
 @jax.jit
@@ -126,7 +127,7 @@ def kernel_ridge(setting: str, rng: np.random.Generator) -> dict[str, np.ndarray
     parts = _parts(_jin(setting, rng))
     x, b, _, _, x_test, good = parts
     pool, target = (part.astype(np.float32) for part in _pool(x, b, x_test))
-    mu = np.concatenate([np.asarray(_paths(pool, target, g)) for g in GAMMAS])
+    mu = np.asarray(_leave_one_out(pool, target))
     return _base(mu, b, good) | _one_model_splits(_kernel_family, parts, rng)
 
 

@@ -13,14 +13,14 @@ from jax import Array
 
 from jaxcur import conformal
 
-OPTCS = {
-    "optcs_dtm": ("deterministic", 1.0),
-    "optcs_hete": ("heterogeneous", 1.0),
-    "optcs_homo": ("homogeneous", 1.0),
-    "optcs_dtm_0.9": ("deterministic", 0.9),
-    "optcs_hete_0.9": ("heterogeneous", 0.9),
-    "optcs_homo_0.9": ("homogeneous", 0.9),
-}
+PRUNINGS = ("dtm", "hete", "homo")
+BETAS = (1.0, 0.9)
+# Deterministic, heterogeneous and homogeneous pruning, then the same with beta = 0.9.
+OPTCS = tuple(
+    f"optcs_{pruning}" + ("" if beta == 1.0 else f"_{beta}")
+    for beta in BETAS
+    for pruning in PRUNINGS
+)
 
 
 def rates(selected: Array, good: Array) -> Array:
@@ -55,16 +55,26 @@ def split_calibration(v: Array, mu: Array, t: Array, level: Array) -> Array:
     return conformal.select(v[chosen, half:], t[chosen], level=level).selected
 
 
-def optcs(v: Array, t: Array, level: Array, key: Array) -> list[Array]:
-    """OptCS with the three prunings and both betas."""
-    out = []
-    for (pruning, beta), child in zip(OPTCS.values(), jax.random.split(key, 6)):
-        draw = None if pruning == "deterministic" else child
-        result = conformal.optcs_msel(
-            v, t, level=level, pruning=pruning, beta=beta, key=draw
-        )
-        out.append(result.selected)
-    return out
+def optcs(v: Array, t: Array, level: Array, key: Array) -> Array:
+    """OptCS with the three prunings and both betas, shape (6, m).
+
+    The prunings differ in the draw only: ones, one uniform for each candidate, one for
+    all. The sizes are computed once, whatever the number of draws.
+    """
+    m = t.shape[1]
+    key_each, key_common = jax.random.split(key)
+    each = 1 - jax.random.uniform(key_each, (m,), t.dtype)
+    common = 1 - jax.random.uniform(key_common, (), t.dtype)
+    draws = jnp.stack([jnp.ones(m, t.dtype), each, jnp.full(m, common)])
+    draws = jnp.tile(draws, (len(BETAS), 1))
+    betas = jnp.repeat(jnp.asarray(BETAS, t.dtype), len(PRUNINGS))
+
+    def one(beta: Array, xi: Array) -> Array:
+        return conformal.optcs_msel(
+            v, t, level=level, beta=beta, pruning="heterogeneous", xi=xi
+        ).selected
+
+    return jax.vmap(one)(betas, draws)
 
 
 def among_models(replication: dict[str, Array], level: Array, key: Array):

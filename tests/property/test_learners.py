@@ -11,7 +11,7 @@ from jaxcur import learners
 from tests.helpers import assert_close
 
 # A ladder of sizes: every new shape costs a compilation.
-SIZES = st.sampled_from([(2, 1), (3, 2), (8, 3), (17, 2)])
+SIZES = st.sampled_from([(3, 2), (2, 3), (17, 2)])
 # Quarters: ties and repeated rows are common, and sums are exact.
 VALUES = st.integers(-12, 12).map(lambda i: i / 4)
 
@@ -42,11 +42,17 @@ def worlds(draw):
 def both(learner, features, target, weights, new):
     """Predictions at new rows, and leave-one-out predictions."""
     with jax.enable_x64(True):
-        params = learner.fit(features, target, weights)
-        return (
-            np.asarray(learner.predict(params, new)),
-            np.asarray(learner.leave_one_out(features, target, weights)),
-        )
+        found = _both(learner, features, target, weights, new)
+        return tuple(np.asarray(x) for x in found)
+
+
+@jax.jit
+def _both(learner, features, target, weights, new):
+    params = learner.fit(features, target, weights)
+    return (
+        learner.predict(params, new),
+        learner.leave_one_out(features, target, weights),
+    )
 
 
 @LEARNER
@@ -154,12 +160,10 @@ def test_the_mean_over_leave_one_out_fits(world):
             found = learners.mean_leave_one_out_predict(
                 learner, features, target, new, weights
             )
-            total = 0.0
-            for row in np.flatnonzero(weights):
-                kept = weights.copy()
-                kept[row] = 0
-                total = total + np.asarray(
-                    learner.predict(learner.fit(features, target, kept), new)
-                )
+        total = 0.0
+        for row in np.flatnonzero(weights):
+            kept = weights.copy()
+            kept[row] = 0
+            total = total + both(learner, features, target, kept, new)[0]
         count = np.count_nonzero(weights)
         assert_close(found, total / count, rtol=1e-9, atol=1e-9)

@@ -144,7 +144,8 @@ def test_weighted_selection_by_name_of_pruning_and_in_batches(dtype):
 
     draws = {"dtm": None, "hete": xi, "homo": case["xi_homo"]}
     for short, pruning in PRUNINGS.items():
-        batched = jax.jit(jax.vmap(lambda v, t: selected(v, t, pruning, draws[short])))
+        chosen_by = functools.partial(selected, pruning=pruning, draw=draws[short])
+        batched = jax.jit(jax.vmap(chosen_by))
         rows = batched(jnp.stack([scores] * 2), jnp.stack([tests] * 2))
         assert [chosen(row) for row in rows] == [case["sets"][short]["sel"]] * 2
 

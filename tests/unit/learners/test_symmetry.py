@@ -126,10 +126,8 @@ class DrawnWhileTracing(FullBatch):
     """Random, but frozen into each program."""
 
     def fit(self, features, target, weights, *, key=None):
-        return (
-            super().fit(features, target, weights)
-            + np.random.default_rng().standard_normal()
-        )
+        drawn = np.random.default_rng().standard_normal()
+        return super().fit(features, target, weights) + drawn
 
 
 class NotANumber(FullBatch):
