@@ -213,11 +213,15 @@ def _line(cells: Sequence[str], width: int) -> str:
 
 
 def _verdict_line(results: Sequence[Any], failed: Sequence[Any], tier: str) -> str:
-    counts: dict[str, int] = {}
-    for result in results:
-        counts[str(result.verdict)] = counts.get(str(result.verdict), 0) + 1
-    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    text = f"{len(results)} claims: {summary}"
+    parts = []
+    for word, expected in (("promises and floors", False), ("mutants", True)):
+        some = [
+            str(r.verdict) for r in results if (r.expected == "REFUTED") == expected
+        ]
+        counts = ", ".join(f"{some.count(v)} {v}" for v in dict.fromkeys(some))
+        if some:
+            parts.append(f"{len(some)} {word}: {counts}")
+    text = "; ".join(parts) or "no claims"
     if failed:
         return f"{text}; failing: {', '.join(str(result.name) for result in failed)}"
     if tier == "smoke":

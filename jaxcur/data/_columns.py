@@ -61,19 +61,19 @@ def require_columns(frame: "pd.DataFrame", names: Sequence[str]) -> None:
         >>> data.require_columns(pd.DataFrame({"score": [1.0]}), ["scores"])
         Traceback (most recent call last):
         ...
-        jaxcur.data._columns.TableError: there is no column 'scores'; did you mean \
-'score'? The table has: score
+        jaxcur.data._columns.TableError: there is no column 'scores' (the table has: \
+score); did you mean 'score'?
     """
     present = [str(name) for name in frame.columns]
     for name in names:
         if name in present:
             continue
         close = difflib.get_close_matches(name, present, n=1)
-        hint = f" did you mean '{close[0]}'?" if close else ""
+        hint = f"; did you mean '{close[0]}'?" if close else ""
         listed = ", ".join(present[:12]) + (", ..." if len(present) > 12 else "")
         if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
-            hint += " The fields look separated by another mark: give the delimiter."
-        raise TableError(f"there is no column '{name}';{hint} The table has: {listed}")
+            hint = "; the fields look separated by another mark: give the delimiter"
+        raise TableError(f"there is no column '{name}' (the table has: {listed}){hint}")
 
 
 def numeric_column(

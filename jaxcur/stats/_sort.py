@@ -185,7 +185,9 @@ def _count(sorted_values: ArrayLike, queries: ArrayLike, *, strict: bool) -> Arr
         counts = probe < wanted if strict else probe <= wanted
         return jnp.where((further <= n) & counts, further, position)
 
-    start = jnp.zeros(points.shape, jnp.int32)
+    # Zeros computed from both inputs, so that inside shard_map they vary over the same
+    # devices as what the loop makes of them.
+    start = (wanted * 0 + keys[0] * 0).astype(jnp.int32)
     return jax.lax.fori_loop(jnp.int32(0), jnp.int32(num_steps), step, start)
 
 

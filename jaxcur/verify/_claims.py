@@ -202,7 +202,7 @@ class SuperUniform(Claim):
         values = self._read(xp, metrics)
         (raw,) = values
         _check_ranks(self, values, (1, 2))
-        rows = raw.reshape(raw.shape[0], -1)
+        rows = _rows(raw)
         dtype = default_float(xp)
         # A p-value j / (n + 1) that equals the threshold must count: the tie rule of
         # the procedures, in the precision the p-values were computed in.
@@ -298,8 +298,8 @@ class ForecastCalibrated(Claim):
             )
         dtype = default_float(xp)
         k = len(self.bounds)
-        rows = forecast.reshape(forecast.shape[0], -1)
-        results = outcome.reshape(outcome.shape[0], -1)
+        rows = _rows(forecast)
+        results = _rows(outcome)
         outside = _outside(xp, rows, 0.0, 1.0) | _outside(xp, results, 0.0, 1.0)
         p, y = rows.astype(dtype), results.astype(dtype)
         half = (1 + y - p) / 2
@@ -371,6 +371,10 @@ def _observation(
     if denominator is None:
         denominator = xp.ones_like(numerator)
     return Observation(numerator, denominator, failed, outside & ~failed)
+
+
+def _rows(value: Any) -> Any:
+    return value[:, None] if value.ndim == 1 else value
 
 
 def _resolution(dtype: Any) -> float:

@@ -20,8 +20,16 @@ COLOURS = {
     "optcs_homo": "#009E73",
     "split_oracle": "#999999",
 }
-SPARE = ("#56B4E9", "#0072B2", "#000000", "#F0E442", "#882255")
+# Splits of different proportions, which differ from group to group.
+SPARE = ("#332288", "#B8A23A", "#661100", "#6699CC")
+FULL = "#882255"
 MARKERS = {"naive": "x", "optcs_homo": "o", "optcs_hete": "s", "optcs_dtm": "^"}
+
+
+def _style(rule: str) -> str:
+    if rule == "naive":
+        return "--"
+    return "-." if rule.startswith("split_") and rule not in COLOURS else "-"
 
 
 def _curves(rules: list[str]) -> list[str]:
@@ -50,7 +58,10 @@ def draw(path: Path, title: str, results: dict[str, Any]) -> None:
         levels = np.array(result["levels"])
         spare = iter(SPARE)
         rules = _curves(shown(list(result["rules"])))
-        colours = {rule: COLOURS.get(rule) or next(spare) for rule in rules}
+        colours = {
+            rule: FULL if rule.startswith("full_") else COLOURS.get(rule) or next(spare)
+            for rule in rules
+        }
         for row, rate in enumerate(("fdr", "power")):
             axis = axes[row, column]
             for rule in rules:
@@ -66,7 +77,7 @@ def draw(path: Path, title: str, results: dict[str, Any]) -> None:
                     marker=MARKERS.get(rule, "."),
                     markersize=4,
                     linewidth=1.4,
-                    linestyle="--" if rule == "naive" else "-",
+                    linestyle=_style(rule),
                 )
             axis.grid(alpha=0.25, linewidth=0.6)
             axis.spines[["top", "right"]].set_visible(False)

@@ -115,8 +115,8 @@ def write_comparison(path: Path, rows: list[dict[str, Any]], width: float) -> No
         "# Independent figures beside ours",
         "",
         f"{len(rows)} figures, {far} of them more than {width:g} combined standard "
-        "errors away. Distance is in combined standard errors; where the figure came without "
-        "one, ours stands for both.",
+        "errors away. Distance is in combined standard errors; where a figure came "
+        "without one, ours stands for both.",
         "",
         "| study | rule | level | rate | ours | expected | distance |",
         "|---|---|---|---|---|---|---|",

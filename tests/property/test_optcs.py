@@ -6,7 +6,7 @@ import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import jax
 import numpy as np
-from hypothesis import given
+from hypothesis import assume, given
 
 from jaxcur import conformal, stats
 
@@ -110,6 +110,9 @@ def test_a_smaller_shared_draw_selects_no_less(world, level, one, other):
 @given(worlds(SPECIAL), LEVELS, XI)
 def test_one_model_is_benjamini_hochberg_for_every_pruning(world, level, shared):
     scores, tests = world
+    # At level 1 alone a candidate without a score counts as rejected in the sizes of the
+    # others (its p-value is 1), although it is never selected.
+    assume(level < 1 or not np.isnan(tests).any())
     expected = conformal.select(scores[0], tests[0], level=level).selected
     m = tests.shape[1]
     for pruning, xi in (

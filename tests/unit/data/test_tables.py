@@ -196,7 +196,9 @@ def test_dates_are_not_numbers():
 
 def test_a_missing_column_gets_a_suggestion_and_a_list():
     frame = pd.DataFrame({"prediction": [1], "label": [2]})
-    with pytest.raises(data.TableError, match="did you mean 'prediction'.*label"):
+    with pytest.raises(
+        data.TableError, match="prediction, label.*did you mean 'prediction'"
+    ):
         data.require_columns(frame, ["predictions"])
     unread = pd.DataFrame({"p;y": ["1;2"]})
     with pytest.raises(data.TableError, match="delimiter"):
