@@ -33,7 +33,7 @@ SLACK = 1e-12
 
 
 def running_max(values: Array) -> Array:
-    """Maximum so far; the associative scan beats `lax.cummax` four times on a CPU."""
+    """Maximum so far; the associative scan is several times faster than `lax.cummax`."""
     return jax.lax.associative_scan(jnp.maximum, values)
 
 
@@ -71,7 +71,8 @@ def unweighted_sizes(
     ordered = stats.sort(test)
     before, up_to = stats.count_below, stats.count_at_most
     falls = (up_to if strict else before)(ordered, conservative(calibration))
-    counts = jnp.cumsum(jnp.zeros(m + 1, jnp.int32).at[falls].add(1)[:m])
+    histogram = jnp.zeros(m + 1, jnp.int32).at[falls].add(1)[:m]
+    counts = jax.lax.associative_scan(jnp.add, histogram)
     # The place (1..m) a candidate takes in its block of ties, first under <= and last
     # under <: then exactly those after it gain its weight.
     places = up_to(ordered, test) if strict else before(ordered, test) + 1

@@ -277,7 +277,7 @@ def conformal_quantile(
     Guarantee: if the n + 1 scores (of one group) are exchangeable, a new score is at
     most the threshold with probability at least `coverage`, and at most coverage +
     1/(n + 1) when there are no ties; weighted, the same under covariate shift with
-    exact likelihood ratios. Verified by: `jaxcur verify conformal_sets`.
+    exact likelihood ratios. Verified by: `jaxcur verify sets`.
 
     Args:
         calibration_scores: shape (n,). NaN counts as +inf, which can only widen.

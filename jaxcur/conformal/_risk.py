@@ -20,13 +20,13 @@ from jaxcur._base import (
     is_concrete,
 )
 
-RISK_STATUS = (
+RISK_CONTROL_STATUS = (
     "ok",
     "no setting attains the level: more calibration rows or a larger level are needed",
     "losses are NaN, above the bound, or rise with the setting: nothing is promised",
     "level is not in [0, bound], or the bound is not finite: nothing is chosen",
 )
-_OK, _UNATTAINED, _BAD_LOSSES, _BAD_LEVEL = range(len(RISK_STATUS))
+_OK, _UNATTAINED, _BAD_LOSSES, _BAD_LEVEL = range(len(RISK_CONTROL_STATUS))
 
 
 @jax.tree_util.register_dataclass
@@ -40,7 +40,7 @@ class RiskControlResult:
         risk_bound: scalar, the corrected risk of the chosen setting; NaN without one.
         risk_bounds: shape (num_settings,), (sum of losses + bound) / (n + 1) for each.
         level: scalar, the target expected loss.
-        status: scalar int32, an index into `conformal.RISK_STATUS`; 0 is ok.
+        status: scalar int32, an index into `conformal.RISK_CONTROL_STATUS`; 0 is ok.
     """
 
     index: Array

@@ -80,7 +80,7 @@ def lac_set(
     on average over calibration sets, and at most coverage + 1/(n + 1) without ties.
     With `groups` this holds inside each group, with `calibration_labels` inside each
     true class, with weights under covariate shift with exact likelihood ratios.
-    Verified by: `jaxcur verify conformal_sets`.
+    Verified by: `jaxcur verify sets`.
 
     Args:
         calibration_scores: shape (n,), from `lac_scores`. NaN counts as +inf, which can
@@ -195,7 +195,7 @@ def aps_set(
 
     Guarantee: as `lac_set`, if the scores were made with the same `randomize` and an
     independent draw. With the right probabilities the randomised form also covers at
-    every row. Verified by: `jaxcur verify conformal_sets`.
+    every row. Verified by: `jaxcur verify sets`.
 
     Args:
         calibration_scores: shape (n,), from `aps_scores`. NaN counts as +inf.
@@ -314,8 +314,7 @@ def raps_set(
     Keeps sets small where a long tail of improbable classes would enter.
 
     Guarantee: as `aps_set`, for any `penalty` and `k_reg` that were fixed without the
-    calibration rows and are those of the scores. Verified by: `jaxcur verify
-    conformal_sets`.
+    calibration rows and are those of the scores. Verified by: `jaxcur verify sets`.
 
     Args:
         calibration_scores: shape (n,), from `raps_scores`. NaN counts as +inf.

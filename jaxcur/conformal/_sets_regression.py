@@ -77,7 +77,7 @@ def split_interval(
     did not see them, the interval holds the label with probability at least `coverage`,
     on average over calibration sets, and at most coverage + 1/(n + 1) without ties.
     With `groups` this holds inside each group; with weights under covariate shift with
-    exact likelihood ratios. Verified by: `jaxcur verify conformal_sets`.
+    exact likelihood ratios. Verified by: `jaxcur verify sets`.
 
     Args:
         calibration_scores: shape (n,), from `absolute_residual_scores`. NaN counts as
@@ -183,7 +183,7 @@ def cqr_interval(
     quantiles were estimated elsewhere, the interval holds the label with probability at
     least `coverage`, and at most coverage + 1/(n + 1) without ties; the quality of the
     quantiles affects only the width. Groups and weights as in `split_interval`.
-    Verified by: `jaxcur verify conformal_sets`.
+    Verified by: `jaxcur verify sets`.
 
     Args:
         calibration_scores: shape (n,), from `cqr_scores`. NaN counts as +inf.

@@ -1,15 +1,30 @@
-"""Floor 2: tables at the border, bundled data, synthetic worlds with known truth."""
+"""Floor 2: tables at the border, data, synthetic worlds with known truth."""
 
 from jaxcur.data._bundled import PatientData, load_diabetes
 from jaxcur.data._columns import TableError, numeric_column, require_columns
+from jaxcur.data._drug_discovery import (
+    DRUG_TASKS,
+    DrugData,
+    DrugTask,
+    load_drug_discovery,
+)
+from jaxcur.data._remote import DownloadError, RemoteFile, data_folder, fetch
 from jaxcur.data._tables import read_table, write_table
 from jaxcur.data._worlds import NoisyPredictions, noisy_predictions
 
 __all__ = [
+    "DRUG_TASKS",
+    "DownloadError",
+    "DrugData",
+    "DrugTask",
     "NoisyPredictions",
     "PatientData",
+    "RemoteFile",
     "TableError",
+    "data_folder",
+    "fetch",
     "load_diabetes",
+    "load_drug_discovery",
     "noisy_predictions",
     "numeric_column",
     "read_table",

@@ -12,7 +12,7 @@ import numpy as np
 from jaxcur import learners
 from paper_repro.optcs import _models, _worlds
 
-N, M, FOLDS = 200, 100, 10
+N, M, FOLDS = 200, 100, 5
 FRACTIONS = (0.1, 0.25, 0.5, 0.75, 0.9)
 # select : train : calibrate, of the labelled rows.
 RATIOS = ((1, 1, 2), (1, 2, 1), (2, 1, 1), (1, 1, 1))

@@ -12,7 +12,7 @@ import numpy as np
 from jax.scipy.stats import norm
 
 from jaxcur import conformal
-from paper_repro.optcs._procedures import rates, scores
+from paper_repro.optcs._procedures import PRUNINGS, optcs, rates, scores
 
 RULES = ("naive", "one_model", "optcs_dtm", "optcs_hete", "optcs_homo")
 
@@ -39,7 +39,7 @@ WORLDS = {
 
 def replicate(world: World, key: jax.Array) -> jax.Array:
     """False discovery proportion and power of every rule, shape (rules, 2)."""
-    key_label, key_noise, key_xi, key_common = jax.random.split(key, 4)
+    key_label, key_noise, key_xi = jax.random.split(key, 3)
     n, size = world.n, world.n + world.m
     y = jax.random.normal(key_label, (size,))
     noise = jax.random.normal(key_noise, (world.num_models, size))
@@ -50,14 +50,8 @@ def replicate(world: World, key: jax.Array) -> jax.Array:
     selections = [
         conformal.naive_best_of_k(v, t, level=level),
         conformal.select(v[0], t[0], level=level).selected,
+        *optcs(v, t, level, key_xi)[: len(PRUNINGS)],
     ]
-    for pruning, draw in (
-        ("deterministic", None),
-        ("heterogeneous", key_xi),
-        ("homogeneous", key_common),
-    ):
-        result = conformal.optcs_msel(v, t, level=level, pruning=pruning, key=draw)
-        selections.append(result.selected)
     return jnp.stack([rates(selected, good[n:]) for selected in selections])
 
 

@@ -55,7 +55,7 @@ def split_calibration(v: Array, mu: Array, t: Array, level: Array) -> Array:
     return conformal.select(v[chosen, half:], t[chosen], level=level).selected
 
 
-def optcs(v: Array, t: Array, level: Array, key: Array) -> Array:
+def optcs(v: Array, t: Array, level: Array | float, key: Array) -> Array:
     """OptCS with the three prunings and both betas, shape (6, m).
 
     The prunings differ in the draw only: ones, one uniform for each candidate, one for

@@ -14,7 +14,9 @@ import numpy as np
 
 from paper_repro.optcs import _bundled, _full, _models, _worlds
 
-SHORTER = {("msel_jin", "3"), ("msel_jin", "4")}
+# Training, calibration, candidates.
+SIZES = (200, 200, 100)
+SHORTER = {("msel_jin", "3"): 10, ("msel_jin", "4"): 10}
 LEVELS = (0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 
 
@@ -62,25 +64,31 @@ def _among_models(
     family: _models.Family,
     sizes: tuple[int, int, int],
     rng: np.random.Generator,
+    *,
+    split_training: bool,
 ) -> dict[str, np.ndarray]:
-    """Predictions of models trained on all and on half of the training rows."""
+    """Predictions of models trained on all and, if asked, on half of the rows."""
     n_train, n, m = sizes
     x, y = draw(n_train)
     x_calibration, y_calibration = draw(n)
     x_test, y_test = draw(m)
-    half = n_train // 2
     whole = family(x, y, rng)
-    part = family(x[:half], y[:half], rng)
-    return {
+    out = {
         "calibration": whole(x_calibration),
         "test": whole(x_test),
         "interesting": y_calibration > 0,
         "good": y_test > 0,
-        "half_select": part(x[half:]),
-        "half_interesting": y[half:] > 0,
-        "half_calibration": part(x_calibration),
-        "half_test": part(x_test),
     }
+    if split_training:
+        half = n_train // 2
+        part = family(x[:half], y[:half], rng)
+        out |= {
+            "half_select": part(x[half:]),
+            "half_interesting": y[half:] > 0,
+            "half_calibration": part(x_calibration),
+            "half_test": part(x_test),
+        }
+    return out
 
 
 def msel_jin(setting: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -88,7 +96,7 @@ def msel_jin(setting: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return _worlds.jin(int(setting), size, 0.5, rng, full=False)
 
     family = _models.jin_24(lambda: draw(100))
-    return _among_models(draw, family, (200, 200, 100), rng)
+    return _among_models(draw, family, SIZES, rng, split_training=False)
 
 
 def msel_liang(setting: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -96,7 +104,7 @@ def msel_liang(setting: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return _worlds.liang(int(setting), size, 1.0, rng)
 
     family = _models.liang_11(lambda: draw(100))
-    return _among_models(draw, family, (200, 200, 100), rng)
+    return _among_models(draw, family, SIZES, rng, split_training=True)
 
 
 _MSEL = {"n_train": 200, "n_calibration": 200, "m": 100}
@@ -107,7 +115,7 @@ def _simulations() -> list[tuple[str, Any, str, int, int, dict[str, Any]]]:
     """(group, simulate, rules, replications, quick, config), quick ones first."""
     full = {"n": 200, "m": 100, "sigma": 0.5}
     msel = {"n_train": 200, "n_calibration": 200, "m": 100}
-    folds = {"predictions": "ten-fold cross-fitting on the pool"}
+    folds = {"predictions": "five-fold cross-fitting on the pool"}
     kernels = {
         "models": "6 kernel ridges: gamma in (.02, .1, .5) x penalty in (.3, 3)",
         "predictions": "exact leave-one-out on the pool",
@@ -120,7 +128,7 @@ def _simulations() -> list[tuple[str, Any, str, int, int, dict[str, Any]]]:
     seven = {"sigma": 1.0, "models": "7: linear quartiles; least squares, scaled too"}
     return [
         ("full_kernel", _full.kernel_ridge, "without_split", 100, 10, full | kernels),
-        ("full_svr", _full.support_vectors, "without_split", 60, 4, full | refits),
+        ("full_svr", _full.support_vectors, "without_split", 25, 4, full | refits),
         (
             "msel_liang",
             msel_liang,
@@ -133,7 +141,7 @@ def _simulations() -> list[tuple[str, Any, str, int, int, dict[str, Any]]]:
             "full_msel_liang",
             _full.full_msel_liang,
             "without_split",
-            40,
+            25,
             3,
             full | seven | folds,
         ),
@@ -149,7 +157,7 @@ def _simulations() -> list[tuple[str, Any, str, int, int, dict[str, Any]]]:
             "full_forest",
             _full.forest,
             "without_split",
-            15,
+            12,
             2,
             full | {"models": "random forest (depth 5)"} | folds,
         ),
@@ -157,7 +165,7 @@ def _simulations() -> list[tuple[str, Any, str, int, int, dict[str, Any]]]:
             "full_boosting",
             _full.boosting,
             "without_split",
-            15,
+            12,
             2,
             full | {"models": "gradient boosting (100, .1, depth 5)"} | folds,
         ),
@@ -165,7 +173,7 @@ def _simulations() -> list[tuple[str, Any, str, int, int, dict[str, Any]]]:
             "msel_jin",
             msel_jin,
             "among_models",
-            25,
+            20,
             2,
             msel | {"sigma": 0.5, "models": "24: forest and boosted quantiles; scaled"},
         ),
@@ -181,6 +189,6 @@ def studies() -> list[Study]:
     for group, simulate, rules, replications, quick, config in _simulations():
         for setting in "1234":
             # The slowest study: settings 3 and 4 have no independent figures.
-            count = 15 if (group, setting) in SHORTER else replications
+            count = SHORTER.get((group, setting), replications)
             out.append(Study(group, setting, simulate, rules, count, quick, config))
     return out

@@ -1,4 +1,4 @@
-"""Relations that hold for every input of prediction sets, quantiles and risk control."""
+"""Relations that hold for every input of sets, quantiles and risk control."""
 
 from fractions import Fraction
 
@@ -11,24 +11,21 @@ import pytest
 from hypothesis import assume, given
 from scipy.stats import beta
 
-from jaxcur.conformal._quantile import conformal_quantile
-from jaxcur.conformal._risk import risk_control
-from jaxcur.conformal._sets_classification import (
+from jaxcur.conformal import (
+    absolute_residual_scores,
     aps_scores,
     aps_set,
+    conformal_quantile,
+    cqr_interval,
+    cqr_scores,
     lac_scores,
     lac_set,
     raps_scores,
     raps_set,
-)
-from jaxcur.conformal._sets_regression import (
-    absolute_residual_scores,
-    cqr_interval,
-    cqr_scores,
+    risk_control,
     split_interval,
 )
-from jaxcur.stats._intervals import clopper_pearson
-from jaxcur.stats._quantiles import weighted_quantile
+from jaxcur.stats import clopper_pearson, weighted_quantile
 
 # A ladder of sizes: every new shape costs a compilation.
 SIZES = st.sampled_from([1, 3, 17])

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcur.conformal._quantile import conformal_quantile
-from jaxcur.conformal._risk import RISK_STATUS, risk_control
+from jaxcur.conformal import conformal_quantile, risk_control
+from jaxcur.conformal._risk import RISK_CONTROL_STATUS
 from tests.helpers import assert_close
 
 LOSSES = np.array([[1, 0, 0], [1, 1, 0], [1, 0, 0]], float)
@@ -26,7 +26,7 @@ def test_smallest_attaining_setting(dtype):
 def test_unattainable_level_says_so():
     result = risk_control(LOSSES, level=0.2, bound=1)
     assert result.index == -1 and jnp.isnan(result.risk_bound)
-    assert "no setting attains" in RISK_STATUS[int(result.status)]
+    assert "no setting attains" in RISK_CONTROL_STATUS[int(result.status)]
 
 
 def test_no_calibration_rows():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcur.conformal._sets_classification import (
+from jaxcur.conformal import (
     aps_scores,
     aps_set,
     lac_scores,

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcur.conformal._quantile import conformal_quantile, quantile_rank, read_coverage
+from jaxcur.conformal import conformal_quantile
+from jaxcur.conformal._quantile import quantile_rank, read_coverage
 
 SCORES = np.arange(1.0, 10.0)  # n = 9: rank k is score k
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcur.conformal._sets_regression import (
+from jaxcur.conformal import (
     absolute_residual_scores,
     cqr_interval,
     cqr_scores,

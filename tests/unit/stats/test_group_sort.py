@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcur.stats._group_sort import group_sort
+from jaxcur.stats import group_sort
 
 
 def test_orders_by_group_then_value_then_position(dtype):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxcur.stats._intervals import clopper_pearson
+from jaxcur.stats import clopper_pearson
 from tests.helpers import assert_close
 
 # Beta quantiles printed to seven decimals in standard tables of exact intervals; the

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcur.stats._quantiles import weighted_quantile
+from jaxcur.stats import weighted_quantile
 from tests.helpers import assert_close
 
 
