@@ -43,11 +43,12 @@ _SECTION = re.compile(r"^(Args|Returns|Raises|Attributes|Examples?|Yields|Notes?
 
 def _escaped(line):
     """Keep reStructuredText from reading `|x|`, `x_` or a footnote into plain text."""
-    pieces = re.split(r"(`+[^`]*`+)", line)
+    bullet = re.match(r" *\* |", line)[0]
+    pieces = re.split(r"(`+[^`]*`+)", line[len(bullet) :])
     for i in range(0, len(pieces), 2):
         pieces[i] = re.sub(r"(?<=\w)_(?=\W|$)", r"\\_", pieces[i])
         pieces[i] = re.sub(r"([|*])", r"\\\1", pieces[i])
-    return "".join(pieces)
+    return bullet + "".join(pieces)
 
 
 def _plain_text_to_rst(app, what, name, obj, options, lines):
@@ -74,11 +75,13 @@ def _plain_text_to_rst(app, what, name, obj, options, lines):
         elif in_section or in_example:
             out.append(line if in_example else _escaped(line))
         else:
-            if line.startswith("    ") and not in_formula and not in_label:
+            after_blank = bool(out) and not out[-1].strip()
+            if line.startswith("    ") and after_blank and not in_formula:
                 in_formula = True
                 out += ["::", ""]
-            elif is_top:
+            elif is_top and in_formula:
                 in_formula = False
+                out.append("")
             out.append(line if in_formula else _escaped(line))
         if not line.strip():
             in_label = False

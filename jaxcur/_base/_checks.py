@@ -4,6 +4,7 @@ Shapes and options are known while tracing and are always checked. Values are ch
 only where they are concrete; under `jit` the caller reports through a status instead.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,9 @@ def as_float(**named: Any) -> tuple[Array, ...]:
     for name, array in zip(named, arrays, strict=True):
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
             raise TypeError(f"`{name}` must hold real numbers, got dtype {array.dtype}")
-    dtype = jnp.result_type(float, *arrays)
+    floats = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
+    # promote_types, unlike result_type, also answers under strict promotion.
+    dtype = functools.reduce(jnp.promote_types, floats or [jnp.result_type(float)])
     if jnp.finfo(dtype).bits < 32:
         dtype = jnp.dtype(jnp.float32)
     return tuple(array.astype(dtype) for array in arrays)

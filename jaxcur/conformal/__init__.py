@@ -34,7 +34,11 @@ from jaxcur.conformal._prune import prune
 from jaxcur.conformal._pvalues import p_values
 from jaxcur.conformal._quantile import conformal_quantile
 from jaxcur.conformal._regions import AllOf, AnyOf, Ball, Orthant, Region, RegionScore
-from jaxcur.conformal._risk import RiskControlResult, risk_control
+from jaxcur.conformal._risk import (
+    RISK_CONTROL_STATUS,
+    RiskControlResult,
+    risk_control,
+)
 from jaxcur.conformal._score_risk import (
     RISK_STATUS,
     ScoreRiskResult,
@@ -66,6 +70,7 @@ from jaxcur.conformal._sets_regression import (
 from jaxcur.conformal._status import STATUS
 
 __all__ = [
+    "RISK_CONTROL_STATUS",
     "RISK_STATUS",
     "STATUS",
     "AlignmentResult",

@@ -33,7 +33,7 @@ SLACK = 1e-12
 
 
 def running_max(values: Array) -> Array:
-    """Maximum so far; the associative scan is several times faster than `lax.cummax`."""
+    """Maximum so far; an associative scan is several times faster than `cummax`."""
     return jax.lax.associative_scan(jnp.maximum, values)
 
 

@@ -1,6 +1,13 @@
 """Every guarantee of the library, in the order of the documentation."""
 
-from jaxcur.guarantees import _optcs, _p_values, _selection, _sets, _weighted
+from jaxcur.guarantees import (
+    _neighbours,
+    _optcs,
+    _p_values,
+    _selection,
+    _sets,
+    _weighted,
+)
 from jaxcur.guarantees._registry import Guarantee
 
 GUARANTEES: tuple[Guarantee, ...] = (
@@ -8,5 +15,6 @@ GUARANTEES: tuple[Guarantee, ...] = (
     *_selection.GUARANTEES,
     *_weighted.GUARANTEES,
     *_sets.GUARANTEES,
+    *_neighbours.GUARANTEES,
     *_optcs.GUARANTEES,
 )

@@ -12,7 +12,7 @@ from jaxtyping import Real
 from scipy.special import gammaln
 
 from jaxcur._base import check_choice, check_unit_interval, is_concrete
-from jaxcur.verify._numerics import CERTAIN, add_pairs, exact_products, log_mean_exp
+from jaxcur.verify._numerics import CERTAIN, exact_products, log_mean_exp, pair_sum
 
 NUM_BETS = 18
 BETS = 0.9 * 0.5 ** np.arange(NUM_BETS)
@@ -112,14 +112,20 @@ def mixture_of_counts(
     """
     log_one, log_zero = np.minimum(log_one, CERTAIN), np.minimum(log_zero, CERTAIN)
     if xp is np:
-        high, low = ones * log_one + zeros * log_zero, np.zeros(())
+        total = ones * log_one + zeros * log_zero
+        if rest is not None:
+            total = total + (rest[0] + rest[1])
     else:
-        ones, zeros = _counts(ones), _counts(zeros)
-        high, low = exact_products(xp, ones, log_one)
-        high, low = add_pairs(high, low, *exact_products(xp, zeros, log_zero))
-    if rest is not None:
-        high, low = add_pairs(high, low, *rest)
-    value = log_mean_exp(xp, high + low, axis=-1)
+        shape = (1,) * (ones.ndim - log_one.ndim) + log_one.shape
+        terms = [
+            exact_products(_counts(counts), constant.reshape(shape))
+            for counts, constant in ((ones, log_one), (zeros, log_zero))
+        ]
+        if rest is not None:
+            terms.append(xp.stack(rest))
+        high, low = pair_sum(xp, xp.concatenate(terms))
+        total = high + low
+    value = log_mean_exp(xp, total, axis=-1)
     return xp.where(value > CERTAIN / 10, xp.full_like(value, np.inf), value)
 
 

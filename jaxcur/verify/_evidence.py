@@ -3,6 +3,8 @@
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcur.verify._asymptotic import sequence_evidence
@@ -55,7 +57,23 @@ def evidence(
         >>> round(float(verify.evidence(state).refute[0]), 4)
         9.4143
     """
-    xp = namespace(state.accumulators)
+    if namespace(state.accumulators) is np:
+        return _evidence(np, state, delta_refute, delta_certify)
+    return _device_evidence(
+        state, delta_refute=float(delta_refute), delta_certify=float(delta_certify)
+    )
+
+
+@jax.jit(static_argnames=("delta_refute", "delta_certify"))
+def _device_evidence(
+    state: State, *, delta_refute: float, delta_certify: float
+) -> Evidence:
+    return _evidence(jnp, state, delta_refute, delta_certify)
+
+
+def _evidence(
+    xp: ModuleType, state: State, delta_refute: float, delta_certify: float
+) -> Evidence:
     pairs = [
         combined(xp, claim, accumulator, delta_refute, delta_certify)
         for claim, accumulator in zip(state.claims, state.accumulators, strict=True)

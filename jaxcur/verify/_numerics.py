@@ -52,21 +52,17 @@ def add_pairs(high: Any, low: Any, more_high: Any, more_low: Any) -> tuple[Any, 
 
 
 def pair_sum(xp: ModuleType, values: Any) -> tuple[Any, Any]:
-    """Sum over axis 0 as an unevaluated pair high + low, by a tree of exact sums."""
+    """Sum over axis 0 as an unevaluated pair high + low, by exact additions."""
     if xp is np:
         return values.sum(axis=0), np.zeros(values.shape[1:], values.dtype)
-    low = jnp.zeros_like(values)
-    while values.shape[0] > 1:
-        if values.shape[0] % 2:
-            pad = jnp.zeros_like(values[:1])
-            values, low = jnp.concatenate([values, pad]), jnp.concatenate([low, pad])
-        half = values.shape[0] // 2
-        values, error = two_sum(values[:half], values[half:])
-        low = low[:half] + low[half:] + error
-    if values.shape[0] == 0:
-        zero = jnp.zeros(values.shape[1:], values.dtype)
-        return zero, zero
-    return values[0], low[0]
+    zero = np.zeros((), values.dtype)
+    high, low = jax.lax.reduce(
+        (values, jnp.zeros_like(values)),
+        (zero, zero),
+        lambda ours, more: add_pairs(*ours, *more),
+        (0,),
+    )
+    return high, low
 
 
 def constant_pair(xp: ModuleType, constant: Any) -> tuple[Any, Any]:
@@ -78,39 +74,36 @@ def constant_pair(xp: ModuleType, constant: Any) -> tuple[Any, Any]:
     return xp.asarray(high), xp.asarray(low)
 
 
-def exact_products(xp: ModuleType, counts: Any, constant: Any) -> tuple[Any, Any]:
-    """`counts * constant` as a pair, good to about 1e-11 relative even in float32.
+def exact_products(counts: Any, constant: np.ndarray) -> Any:
+    """Terms whose sum is `counts * constant` to about 1e-11 relative, in JAX.
 
-    Both factors are cut into pieces of 12 bits whose products are exact. A plain
-    float32 product loses 0.06 nats at a million replications, because the winning
-    bet is a small difference of two large products.
+    Both factors are cut into pieces of 12 bits whose products are exact in float32. A
+    plain product loses 0.06 nats at a million replications, because the winning bet is
+    a small difference of two large products.
 
     Args:
-        xp: array namespace.
-        counts: nonnegative integers below 2^36, broadcastable with `constant`.
-        constant: float64 host array, known while tracing.
+        counts: nonnegative integers below 2^36.
+        constant: float64 host array of the same rank, known while tracing.
+
+    Returns:
+        Shape (terms, ...), the terms on a new leading axis; 1 term in float64.
     """
-    dtype = default_float(xp)
+    dtype = jnp.result_type(float)
     exact = np.asarray(constant, np.float64)
-    if np.finfo(dtype).bits >= 64:
-        high = counts.astype(dtype) * xp.asarray(exact, dtype)
-        return high, xp.zeros_like(high)
+    if jnp.finfo(dtype).bits >= 64:
+        return (counts.astype(dtype) * jnp.asarray(exact, dtype))[None]
     pieces = []
     for _ in range(3):
         mantissa, exponent = np.frexp(exact)
         piece = np.ldexp(np.round(mantissa * 2**PIECE_BITS), exponent - PIECE_BITS)
-        pieces.append(piece)
+        pieces.append(piece.astype(np.float32))
         exact = exact - piece
-    shape = np.broadcast_shapes(counts.shape, pieces[0].shape)
-    high = xp.zeros(shape, dtype)
-    low = xp.zeros(shape, dtype)
-    for shift in (24, 12, 0):
-        digit = ((counts >> shift) & (2**PIECE_BITS - 1)).astype(dtype)
-        scaled = xp.broadcast_to(digit * xp.asarray(2.0**shift, dtype), shape)
-        for piece in pieces:
-            factor = xp.broadcast_to(xp.asarray(piece.astype(dtype)), shape)
-            high, low = add_pairs(high, low, scaled * factor, xp.zeros_like(high))
-    return high, low
+    digits = [
+        ((counts >> shift) & (2**PIECE_BITS - 1)).astype(dtype) * 2.0**shift
+        for shift in (0, PIECE_BITS, 2 * PIECE_BITS)
+    ]
+    products = jnp.stack(digits)[:, None] * jnp.asarray(np.stack(pieces))[None]
+    return products.reshape((9, *products.shape[2:]))
 
 
 def log_mean_exp(xp: ModuleType, values: Any, axis: int) -> Any:

@@ -103,16 +103,20 @@ def simulate(setting: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 @functools.cache
 def available() -> tuple[list[Any], list[str]]:
-    """Studies of the data sets that are here, and one line on each that is not."""
+    """Studies of the data sets that are here, and in a line why others are not."""
     from paper_repro.optcs._studies import Study
 
-    found, reasons = [], []
+    found, absent, why = [], [], ""
     for name in drugs.DRUG_TASKS:
         try:
             drugs.load_drug_discovery(name)
         except (_remote.DownloadError, ModuleNotFoundError) as error:
-            reasons.append(f"drug/{name}: {error}")
+            absent.append(name)
+            why = why or str(error)
             continue
         config = {"data": name, "models": "16: four encodings by four learners"}
         found.append(Study("drug", name, simulate, "among_models", 100, 20, config))
-    return found, reasons
+    if not absent:
+        return found, []
+    names = ", ".join(absent)
+    return found, [f"{len(absent)} drug data sets are not here ({names}): {why}"]

@@ -28,7 +28,7 @@ class Store:
         if saved["digest"] == self.digest:
             self.results = {int(k): v for k, v in saved["results"].items()}
         else:
-            path.replace(path.with_suffix(".old.json"))
+            path.replace(path.with_name(f"old-{path.name}"))
 
     def missing(self, replications: int) -> list[int]:
         """Numbers below `replications` that have no result yet."""

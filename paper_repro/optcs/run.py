@@ -278,7 +278,9 @@ def main(arguments: list[str] | None = None) -> int:
         for study in chosen:
             name = study.name.replace("/", "-")
             (state / f"{name}.state.json").unlink(missing_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Also where a shell started this in the background with Ctrl-C switched off.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     pool = None
     if options.jobs > 1:
         pool = concurrent.futures.ProcessPoolExecutor(

@@ -12,6 +12,7 @@ import importlib.util
 import io
 import math
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,51 @@ def test_page_code_runs(page, monkeypatch, tmp_path):
     namespace: dict = {"__name__": "__main__"}
     for code, line in blocks(page):
         run_block(code, str(page.relative_to(ROOT)), line, namespace)
+
+
+def commands(page: Path) -> list[str]:
+    """Commands `jaxcur ...` in the shell blocks of a page."""
+    found = []
+    for fence in _FENCE.finditer(page.read_text(encoding="utf-8")):
+        if fence["language"] in ("sh", "bash", "shell", "console"):
+            code = re.sub(r"\\\n\s*", " ", fence["code"])
+            lines = [line.strip() for line in code.splitlines()]
+            if any(line.startswith("$ ") for line in lines):  # a session, with output
+                lines = [line[2:] for line in lines if line.startswith("$ ")]
+            found += [line for line in lines if line.startswith("jaxcur ")]
+    return found
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if commands(page)],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_page_commands_are_understood(page):
+    from jaxcur.cli._main import build_parser
+
+    for command in commands(page):
+        words = shlex.split(command, comments=True)[1:]
+        if ">" in words:
+            words = words[: words.index(">")]
+        try:
+            build_parser().parse_args(words)
+        except SystemExit as stopped:  # `--help` and `--version` stop with 0
+            assert stopped.code == 0, command
+
+
+def test_every_study_a_docstring_names_exists():
+    from jaxcur import guarantees
+    from jaxcur.cli._verify import choose
+
+    pointers = set()
+    for path in (ROOT / "jaxcur").rglob("*.py"):
+        if "cli" not in path.parts:
+            source = path.read_text(encoding="utf-8")
+            pointers |= set(re.findall(r"`jaxcur\s+verify\s+([\w/:-]+)`", source))
+    assert len(pointers) > 5
+    for pointer in pointers:
+        assert choose(guarantees.names(), [pointer]), pointer
 
 
 def test_a_wrong_example_is_seen():

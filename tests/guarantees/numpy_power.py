@@ -8,6 +8,8 @@ dictionary that jaxcur/guarantees/_floors.py stores.
 import numpy as np
 from scipy.stats import norm
 
+from tests.guarantees import numpy_power_neighbours
+
 
 def bh(p: np.ndarray, level: float) -> np.ndarray:
     m = p.size
@@ -110,6 +112,8 @@ def main() -> None:
         values = [optcs(rng, **spec) for _ in range(repeats)]
         error = np.std(values) / np.sqrt(repeats)
         print(f'    "{name}": {np.mean(values):.4f},  # +- {error:.4f}', flush=True)
+    for name, value, error in numpy_power_neighbours.powers():
+        print(f'    "{name}": {value:.4f},  # +- {error:.4f}', flush=True)
 
 
 if __name__ == "__main__":

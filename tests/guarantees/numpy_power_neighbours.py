@@ -112,6 +112,11 @@ def adjusted(rng, n, delta, method, best, bar) -> float:
     rank = 1 + (rng.random(n) >= rng.random() ** (1 / best)).sum()
     if method == "dkwm":
         return float(rank / (n + 1) + math.sqrt(math.log(2 / delta) / (2 * n)) <= bar)
+    if method == "asymptotic":
+        two = math.log(math.log(n))
+        c = -math.log(-math.log(1 - delta)) + 2 * two + math.log(two) / 2
+        c = (c - math.log(math.pi) / 2) / math.sqrt(2 * two)
+        return float(rank / n + c * math.sqrt(rank * (n - rank)) / n**1.5 <= bar)
     i, k = n + 1 - rank, n // 2
     if i < k:
         return 0.0
@@ -160,3 +165,85 @@ def splits(rng, n, m, level, run_level, num_runs, cut, noise) -> float:
     e = total / num_runs
     inverse = np.where(e > 0, 1 / np.maximum(e, 1e-300), 2.0)
     return share_found(bh(inverse, level), y[n:] <= cut)
+
+
+# name -> (study, replications, world)
+STUDIES = {
+    "score_risk/mdr": (mdr, 2000, dict(n=19, m=4, level=0.15, share=0.2)),
+    "score_risk/mdr-weighted": (mdr, 2000, dict(n=39, m=4, level=0.2, share=0.8)),
+    "score_risk/sdr": (sdr, 1000, dict(n=39, m=8, level=0.2, gamma=0.18, share=0.2)),
+    "score_risk/sdr-weighted": (
+        sdr,
+        1000,
+        dict(n=39, m=8, level=0.3, gamma=0.27, share=0.8),
+    ),
+    **{
+        f"outliers/{null_share}": (
+            outliers,
+            4000,
+            dict(
+                n=39,
+                m=10,
+                level=0.25,
+                num_outliers=4,
+                shift=2.5,
+                null_share=null_share,
+            ),
+        )
+        for null_share in ("one", "storey", "quantile")
+    },
+    "outliers/ada": (
+        ada,
+        4000,
+        dict(n=28, m=6, level=0.3, num_train=9, num_outliers=2, shift=3.0),
+    ),
+    "multi_condition/all": (
+        conditions,
+        4000,
+        dict(n=29, m=10, level=0.3, cut=-0.2, noise=0.4, how="all"),
+    ),
+    "multi_condition/any": (
+        conditions,
+        4000,
+        dict(n=29, m=10, level=0.3, cut=0.5, noise=0.4, how="any"),
+    ),
+    "multi_condition/pairs": (
+        pairs,
+        4000,
+        dict(n=39, m=5, level=0.3, cut=0.5, noise=0.4),
+    ),
+    "conditional_p_values/dkwm": (
+        adjusted,
+        4000,
+        dict(n=20, delta=0.2, method="dkwm", best=50, bar=0.3),
+    ),
+    "conditional_p_values/simes": (
+        adjusted,
+        4000,
+        dict(n=20, delta=0.2, method="simes", best=50, bar=0.3),
+    ),
+    # Its first bounds, which matter here, are sharper than those of Simes.
+    "conditional_p_values/monte_carlo": (
+        adjusted,
+        4000,
+        dict(n=20, delta=0.2, method="simes", best=50, bar=0.3),
+    ),
+    "conditional_p_values/asymptotic": (
+        adjusted,
+        4000,
+        dict(n=60, delta=0.2, method="asymptotic", best=50, bar=0.3),
+    ),
+    "derandomize/n60": (
+        splits,
+        500,
+        dict(n=60, m=10, level=0.3, run_level=0.15, num_runs=5, cut=0.0, noise=0.4),
+    ),
+}
+
+
+def powers():
+    """Name and mean power, one after the other."""
+    for name, (study, replications, world) in STUDIES.items():
+        rng = np.random.default_rng(0)
+        values = [study(rng, **world) for _ in range(replications)]
+        yield name, float(np.mean(values)), float(np.std(values) / replications**0.5)

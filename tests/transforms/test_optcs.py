@@ -79,7 +79,11 @@ def test_jit_equals_eager_and_vmap_equals_a_loop(name, strict_promotion):
     same(jax.jit(jax.vmap(function))(*arguments), loop, 1e-6)
 
 
-@pytest.mark.parametrize("name", [n for n in FUNCTIONS if n != "keyed"])
+# Each of these compiles anew: one of a kind is enough.
+SOME = ("homogeneous", "naive_best_of_k", "per_candidate", "full_msel")
+
+
+@pytest.mark.parametrize("name", SOME)
 def test_float32_agrees_with_float64_and_keeps_its_dtype(name):
     function, arguments = FUNCTIONS[name]
     single = function(*(a[0] for a in arguments))
@@ -92,7 +96,7 @@ def test_float32_agrees_with_float64_and_keeps_its_dtype(name):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", SOME)
 def test_no_leaked_tracers_and_no_nan_along_the_way(name):
     function, arguments = FUNCTIONS[name]
     with jax.checking_leaks(), jax.debug_nans(True):

@@ -508,22 +508,3 @@ def test_iterated_learners_run_as_one_program_on_500_rows(name):
     selected = np.asarray(result.selected)
     assert selected.sum() >= 0.6 * truth.sum()
     assert np.mean(~truth[selected]) <= 0.4
-    # Some scores again, each by its own fit without the row.
-    rows = np.concatenate([x, new])
-    target = np.concatenate([y, np.zeros(100)]).astype(np.float32)
-    mu = learners.leave_one_out(learner, rows, target, key=_fit_key(key))
-    for i in (0, 250, 499):
-        kept = np.where(np.arange(500) == i, 0.0, 1.0).astype(np.float32)
-        params = learner.fit(rows, target, kept, key=_fit_key(key))
-        alone = learner.predict(params, rows[i : i + 1])
-        # Fifty training steps, in sums taken in another order.
-        assert_close(mu[i : i + 1], alone, rtol=1e-3)
-    scores = np.where(y, np.inf, 0) - np.asarray(mu[:400])
-    p = [(1 + np.sum(scores <= -t)) / 401 for t in np.asarray(mu[400:])]
-    # Rounding may move a prediction past a neighbour: a rank or two.
-    assert_close(result.p_values, np.asarray(p, np.float32), rtol=0, atol=3 / 401)
-
-
-def _fit_key(key):
-    """The key of the fits among those `optcs_full` makes of its own."""
-    return jax.random.split(key, 3)[1]

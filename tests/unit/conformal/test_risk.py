@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxcur.conformal import conformal_quantile, risk_control
-from jaxcur.conformal._risk import RISK_CONTROL_STATUS
+from jaxcur.conformal._risk import RISK_CONTROL_STATUS, _largest_sum
 from tests.helpers import assert_close
 
 LOSSES = np.array([[1, 0, 0], [1, 1, 0], [1, 0, 0]], float)
@@ -45,10 +45,16 @@ def test_ties_are_accepted_exactly(dtype, n, traced):
 
     if traced:
         index = functools.partial(jax.jit(index), losses=jnp.asarray(losses))
-    for text in ("0.1", "0.2", "0.3", "0.35", "0.6", "0.7", "0.9"):
+    for text in ("0.1", "0.29", "0.3", "0.35", "0.53", "0.57", "0.7", "0.9"):
         allowed = Fraction(text) * (n + 1) - 1
         expected = n - int(allowed // 1) if allowed >= 0 else -1
         assert int(index(np.asarray(float(text), dtype))) == expected, text
+
+
+def test_limit_is_never_rounded_up_to_a_whole_sum():
+    # 0.93456788 * 1e7 - 1 = 9345677.8, and float32 has only whole numbers there.
+    limit = _largest_sum(0.93456788, 1, 10**7 - 1, np.float32)
+    assert limit == 9345677
 
 
 def test_sums_of_decimals_tie_with_decimal_levels():

@@ -157,6 +157,30 @@ def test_equal_weights_are_no_weights(dtype):
         assert weighted.tolist() == [float(plain)]
 
 
+@pytest.mark.parametrize("n", [19, 99])
+def test_ties_of_the_weight_share_survive_rounding(dtype, n):
+    scores = np.arange(1.0, n + 1)
+    for percent in range(5, 100, 5):
+        found = conformal_quantile(
+            scores,
+            coverage=percent / 100,
+            calibration_weights=np.full(n, 0.1, dtype),
+            test_weights=np.full(1, 0.1, dtype),
+        )
+        assert found[0] == percent * (n + 1) // 100
+
+
+def test_tiny_coverage_stays_inside_the_group():
+    found = conformal_quantile(
+        SCORES,
+        coverage=1e-15,
+        groups=([0] * 5 + [1] * 4, [1, 0]),
+        calibration_weights=np.ones(9),
+        test_weights=np.ones(2),
+    )
+    assert found.tolist() == [6.0, 1.0]
+
+
 def test_weights_without_calibration_rows():
     found = conformal_quantile(
         [], coverage=0.5, calibration_weights=[], test_weights=[1.0, 0.0]

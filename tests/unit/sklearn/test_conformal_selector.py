@@ -48,8 +48,9 @@ NEW, NEW_Y = table(40, seed=1)
 @parametrize_with_checks(
     [
         ConformalSelector(),
-        ConformalSelector([Ridge(), KNeighborsRegressor(2)]),
-        ConformalSelector(DecisionTreeClassifier(random_state=0), threshold=1.0),
+        ConformalSelector(
+            [Ridge(), DecisionTreeClassifier(random_state=0)], threshold=1.0
+        ),
         ConformalSelector(method="full"),
     ],
     expected_failed_checks=lambda estimator: JOINT,
@@ -69,12 +70,13 @@ def test_checks_of_scikit_learn(estimator, check, request):
 @parametrize_with_checks(
     [
         ConformalSelector(learners.Ridge(0.1)),
+        ConformalSelector(DecisionTreeClassifier(random_state=0), threshold=1.0),
         ConformalSelector([learners.Ridge(1.0), learners.KNN(3)], method="full"),
     ],
     expected_failed_checks=lambda estimator: JOINT,
     xfail_strict=True,
 )
-def test_checks_of_scikit_learn_with_learners(estimator, check, request):
+def test_checks_of_scikit_learn_on_more_kinds(estimator, check, request):
     if "check_array_api_input" not in request.node.name:
         check(estimator)
 

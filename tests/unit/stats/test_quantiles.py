@@ -112,6 +112,11 @@ def test_huge_weights_do_not_overflow():
     assert weighted_quantile(np.arange(8.0), weights, 0.5) == 3.0
 
 
+def test_huge_float64_weights_do_not_overflow(x64):
+    weights = np.full(8, 1.7e308)
+    assert weighted_quantile(np.arange(8.0), weights, 0.5) == 3.0
+
+
 @pytest.mark.parametrize(
     ("values", "weights", "q", "message"),
     [

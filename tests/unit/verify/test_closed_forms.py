@@ -119,9 +119,7 @@ def test_rank_log_evidence_matches_reference(case, dtype):
 def test_rank_log_evidence_traced_equals_log_gamma_form(counts):
     n, k = np.asarray(counts, np.float64), len(counts)
     t = n.sum()
-    expected = (
-        gammaln(k) - gammaln(k + t) + gammaln(1 + n).sum() + t * math.log(k)
-    )
+    expected = gammaln(k) - gammaln(k + t) + gammaln(1 + n).sum() + t * math.log(k)
     eager = float(verify.rank_log_evidence(np.asarray(counts)))
     # Log-gammas near 1e7 leave about 1e-9 in float64.
     assert_close(eager, expected, rtol=0, atol=1e-8)

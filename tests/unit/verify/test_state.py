@@ -103,7 +103,9 @@ def expected_evidence(m):
             min(e(down(tops[0], 0.055)), e(down(tops[1], 0.22))),
         ),
         (
-            average(*(e(up(x["vector"][:, k], b)) for k, b in enumerate((0.5, 0.25, 0.1)))),
+            average(
+                *(e(up(x["vector"][:, k], b)) for k, b in enumerate((0.5, 0.25, 0.1)))
+            ),
             min(
                 e(down(x["vector"][:, k], 1.1 * b))
                 for k, b in enumerate((0.5, 0.25, 0.1))
@@ -154,7 +156,7 @@ def test_batches_may_come_in_any_order_and_size():
     m = metrics(seed=1)
     whole = verify.update(verify.init(CLAIMS), m)
     order = np.random.default_rng(5).permutation(500)
-    first, second = order[:100], order[100:]
+    first, second = order[:250], order[250:]
     empty = verify.init(CLAIMS)
     one = verify.update(empty, {k: v[first] for k, v in m.items()})
     two = verify.update(empty, {k: v[second] for k, v in m.items()})
@@ -171,7 +173,7 @@ def test_batches_may_come_in_any_order_and_size():
 
 def test_masked_rows_are_not_replications():
     m = metrics(seed=2)
-    keep = np.arange(500) % 3 > 0
+    keep = np.arange(500) % 2 > 0
     masked = verify.update(verify.init(CLAIMS), m, mask=keep)
     short = verify.update(verify.init(CLAIMS), {k: v[keep] for k, v in m.items()})
     assert int(masked.accumulators[0].replications) == int(keep.sum())
@@ -204,7 +206,7 @@ def test_vmap_over_states_equals_a_loop():
     for i in range(4):
         one = verify.update(verify.init(claims), {"x": x[i]})
         assert_close(
-            jax.tree.map(lambda leaf: leaf[i], mapped),
+            verify.Evidence(mapped.refute[i], mapped.certify[i]),
             verify.evidence(one),
             rtol=1e-5,
             atol=1e-6,
@@ -257,7 +259,9 @@ def test_float32_state_keeps_two_million_replications():
 def test_binary_metrics_are_counted_exactly():
     x = np.random.default_rng(6).random(5000) < 0.13
     for value in (x, x.astype(np.float32), x.astype(np.int32)):
-        state = verify.update(init_in(np, as_claims(verify.at_most("x", 0.1))), {"x": value})
+        state = verify.update(
+            init_in(np, as_claims(verify.at_most("x", 0.1))), {"x": value}
+        )
         accumulator = state.accumulators[0]
         assert int(accumulator.ones[0]) == int(x.sum())
         assert float(abs(accumulator.logs).max()) == 0.0
