@@ -44,8 +44,8 @@ def check(
 ) -> Report:
     """Replicate a procedure until each claim about it has a verdict.
 
-    Replication i runs `replicate(jax.random.fold_in(key, i))`; batch, chunk and
-    devices change no replication. After each batch the evidence is compared with its
+    Replication i runs `replicate(jax.random.fold_in(key, i))`; neither the batch nor
+    the devices change it (`simulate` says more). After each batch the evidence is compared with its
     boundaries, and the first crossing is kept.
 
     Guarantee: a true claim is REFUTED with probability at most `delta_refute`, and a

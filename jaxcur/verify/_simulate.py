@@ -27,9 +27,12 @@ def simulate(
 ) -> dict[str, Array]:
     """Metrics of replications start .. start + num_replications - 1.
 
-    Replication i sees `jax.random.fold_in(key, i)` and nothing else, so it does not
-    depend on the batch, the chunk or the device it ran on, and one that failed can be
-    run again alone.
+    Replication i sees `jax.random.fold_in(key, i)` and nothing else, so one that failed
+    can be run again alone, and neither the batch nor the number of devices changes a
+    bit of it. Nor does the chunk, with one exception: the compiler orders the terms of
+    a floating-point sum by the chunk's shape, so another `chunk_size` may change the
+    last bit of a mean taken inside the replicate function (never of ranks, counts or
+    comparisons). The default chunk depends on the replicate function alone.
 
     Args:
         replicate: pure function from a key to a dict of numbers.
@@ -91,7 +94,7 @@ class Runner:
             raise ValueError(f"`chunk_size` must be at least 1, got {chunk_size}")
         self._replicate = _hashable(replicate)
         self._mesh = mesh
-        self._chunk = chunk_size or choose_chunk(replicate, self.key, num_wanted)
+        self._chunk = chunk_size or choose_chunk(replicate, self.key)
         step = self._chunk * (1 if mesh is None else mesh.size)
         self.size = -(-num_wanted // step) * step
         # NumPy arguments: in a run of several processes they are the same everywhere
@@ -206,18 +209,18 @@ def _is_real(dtype: Any) -> bool:
     )
 
 
-def choose_chunk(replicate: Replicate, key: Array, num_wanted: int) -> int:
+def choose_chunk(replicate: Replicate, key: Array) -> int:
     """A power of two of replications whose intermediate results fit the ceiling.
 
     The estimate adds up every intermediate array of one replication, loop bodies once;
     the compiler reuses memory, so the true peak is lower. It depends on nothing but
-    the replicate function, so the chunk is the same whatever the device count.
+    the replicate function: the same program runs whatever the number of devices, the
+    batch and the number of replications wanted.
     """
     closed = jax.make_jaxpr(replicate)(key)
     footprint = max(_footprint(closed.jaxpr), 1)
     chunk = min(MAX_CHUNK, max(1, MEMORY_CEILING // footprint))
-    useful = 1 << max(num_wanted - 1, 0).bit_length()
-    return min(1 << (chunk.bit_length() - 1), useful)
+    return 1 << (chunk.bit_length() - 1)
 
 
 def _footprint(jaxpr: Any) -> int:
