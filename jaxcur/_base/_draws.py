@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxcur._base._checks import is_concrete
+
 
 def resolve_uniforms(
     name: str,
@@ -33,5 +35,7 @@ def resolve_uniforms(
             raise ValueError(
                 f"`{name}` must be a scalar or have shape {shape}, got {array.shape}"
             )
+        if is_concrete(array) and not bool(((array >= 0) & (array <= 1)).all()):
+            raise ValueError(f"`{name}` must lie in [0, 1], got {draw}")
         return array
     return 1 - jax.random.uniform(key, shape, dtype)

@@ -28,9 +28,12 @@ from jaxcur._base import (
 )
 from jaxcur.conformal._optcs import OptCSResult, optcs_msel
 from jaxcur.conformal._prune import PRUNINGS, Pruning, pruned, resolve_xi
+from jaxcur.conformal._pvalues import conservative
 from jaxcur.conformal._selection import as_level
 from jaxcur.conformal._status import (
     BAD_LEVEL,
+    NAN_CALIBRATION,
+    NAN_TEST,
     UNREACHABLE,
     first_status,
     is_bad_level,
@@ -83,7 +86,8 @@ def _fold_labels(folds: Any, num_folds: int | None, key: Any, size: int) -> Arra
                 f"row and then each candidate, got {array.dtype} of {array.shape}"
             )
         return array
-    if not isinstance(num_folds, int) or not 2 <= num_folds <= size:
+    is_integer = isinstance(num_folds, (int, np.integer)) and num_folds is not True
+    if not is_integer or not 2 <= num_folds <= size:
         raise ValueError(
             f"`num_folds` must be an integer from 2 to n + m = {size}, got {num_folds}"
         )
@@ -96,16 +100,26 @@ def _fold_labels(folds: Any, num_folds: int | None, key: Any, size: int) -> Arra
 
 
 def _cross_fit(
-    learner: Any, features: Array, target: Array, folds: Array, key: Any
+    learner: Any,
+    features: Array,
+    target: Array,
+    folds: Array,
+    num_folds: int | None,
+    key: Any,
 ) -> Array:
     """Prediction for every row by the fit without its fold, (n + m,)."""
-    if is_concrete(folds):
-        values = np.unique(np.asarray(folds))
+    if num_folds is not None:
+        values = range(num_folds)
+    elif is_concrete(folds):
+        values = np.unique(np.asarray(folds)).tolist()
     else:
-        raise ValueError("`folds` must be concrete: their number fixes the fits")
+        raise ValueError(
+            "`folds` must be known while tracing, their number fixes the fits; draw "
+            "them with `num_folds` and a key, or close over them"
+        )
     out = jnp.zeros_like(target)
     for value in values:
-        inside = folds == int(value)
+        inside = folds == value
         weights = jnp.where(inside, 0.0, 1.0).astype(target.dtype)
         params = learner.fit(features, target, weights, key=key)
         out = jnp.where(inside, learner.predict(params, features), out)
@@ -117,6 +131,7 @@ def _pooled_scores(
     data: tuple[Array, Array, Array],
     bound: float,
     folds: Array | None,
+    num_folds: int | None,
     key: Any,
 ) -> tuple[Array, Array]:
     """Calibration (n,) and test (m,) scores of one learner on the pooled rows."""
@@ -127,7 +142,7 @@ def _pooled_scores(
     if folds is None:
         mu = learning.leave_one_out(learner, pool, target, key=key)
     else:
-        mu = _cross_fit(learner, pool, target, folds, key)
+        mu = _cross_fit(learner, pool, target, folds, num_folds, key)
     mu = jnp.asarray(mu, y.dtype)
     return jnp.where(y > 0, bound, 0.0) - mu[:n], -mu[n:]
 
@@ -144,31 +159,37 @@ def _per_candidate(
     bound: float,
     thresholds: Array,
     key: Any,
-) -> tuple[Array, Array]:
-    """Rank and auxiliary size of every candidate, (m,), from its own n + 1 fits."""
+) -> tuple[Array, Array, Array]:
+    """Rank and size of every candidate from its own n + 1 fits, (m,), and NaN flags."""
     x, y, x_test = data
     n, m = x.shape[0], x_test.shape[0]
     target = jnp.append(y, jnp.zeros((), y.dtype))
     is_null = jnp.append(y <= 0, True)
 
-    def one(j: Array) -> tuple[Array, Array]:
+    def one(j: Array) -> tuple[Array, Array, Array]:
         bag = jnp.concatenate([x, jax.lax.dynamic_slice_in_dim(x_test, j, 1)])
         mu = learning.leave_one_out(learner, bag, target, key=key)
         other = learning.mean_leave_one_out_predict(
             learner, bag, target, x_test, key=key
         )
         scores = jnp.where(is_null, 0.0, bound) - jnp.asarray(mu, y.dtype)
-        calibration, own = stats.sort(scores[:n]), scores[n]
+        calibration, own = stats.sort(conservative(scores[:n])), scores[n]
         tests = -jnp.asarray(other, y.dtype)
-        ranks = stats.count_at_most(calibration, tests) + (own <= tests)
-        ranks = jnp.where(jnp.arange(m) == j, 0, ranks).astype(jnp.int32)
+        joined = (own <= tests).astype(jnp.int32)
+        ranks = stats.count_at_most(calibration, tests) + joined
+        ranks = jnp.where(jnp.arange(m) == j, jnp.int32(0), ranks)
+        # A NaN score is above every number: its rank is n + 1.
         rank = stats.count_at_most(calibration, own) + 1
-        return jnp.where(jnp.isnan(own), n + 1, rank), _bh_size(ranks, thresholds, n)
+        unknown = jnp.stack([jnp.isnan(scores[:n]).any(), jnp.isnan(own)])
+        return rank, _bh_size(ranks, thresholds, n), unknown
 
+    if m == 0:
+        none = jnp.zeros(0, jnp.int32)
+        return none, none, jnp.zeros((0, 2), bool)
     if getattr(learner, "on_host", False):
-        pairs = [one(jnp.asarray(j)) for j in range(m)]
-        ranks, sizes = (jnp.stack(part) for part in zip(*pairs))
-        return ranks, sizes
+        parts = [one(jnp.asarray(j)) for j in range(m)]
+        ranks, sizes, unknown = (jnp.stack(part) for part in zip(*parts))
+        return ranks, sizes, unknown
     return jax.lax.map(one, jnp.arange(m))
 
 
@@ -256,28 +277,34 @@ def optcs_full(
             raise ValueError("`folds` and `num_folds` apply to variant='pooled'")
         fold_labels = _fold_labels(folds, num_folds, key_folds, n + m)
     if variant == "pooled":
-        scores, tests = _pooled_scores(learner, data, bound, fold_labels, key_fit)
+        scores, tests = _pooled_scores(
+            learner, data, bound, fold_labels, num_folds, key_fit
+        )
         # One model for all candidates: every pruning gives the same set.
         return optcs_msel(
             scores[None], tests[None], level=level, pruning="deterministic"
         )
     draw = resolve_xi(pruning, xi, key_xi if xi is None else None, m, data[1].dtype)
     thresholds = stats.grid_thresholds(level, n, m)
-    ranks, sizes = _per_candidate(learner, data, bound, thresholds, key_fit)
-    return _assemble(ranks, sizes, thresholds, as_level(level, data[1].dtype), draw, n)
+    ranks, sizes, unknown = _per_candidate(learner, data, bound, thresholds, key_fit)
+    target = as_level(level, data[1].dtype)
+    return _assemble(ranks, sizes, unknown, thresholds, target, draw, n)
 
 
 @jax.jit(static_argnames=("n",))
 def _assemble(
-    ranks: Array, sizes: Array, thresholds: Array, level: Array, xi: Array, n: int
+    ranks: Array,
+    sizes: Array,
+    unknown: Array,
+    thresholds: Array,
+    level: Array,
+    xi: Array,
+    n: int,
 ) -> OptCSResult:
     m = ranks.shape[0]
     bad_level = is_bad_level(level)
     if m:
-        hopeless = ranks > n
-        first = (
-            (ranks <= thresholds[sizes - 1]) & ~bad_level & ~(hopeless & (level < 1))
-        )
+        first = (ranks <= thresholds[sizes - 1]) & ~bad_level & ~unknown[:, 1]
         unreachable = thresholds[-1] < 1
     else:
         first, unreachable = jnp.zeros(0, bool), False
@@ -289,7 +316,12 @@ def _assemble(
         auxiliary_sizes=sizes,
         first_step=first,
         e_values=jnp.where(first, m / jnp.where(first, scale, 1.0), 0.0),
-        status=first_status((bad_level, BAD_LEVEL), (unreachable, UNREACHABLE)),
+        status=first_status(
+            (bad_level, BAD_LEVEL),
+            (unknown[:, 0].any(), NAN_CALIBRATION),
+            (unknown[:, 1].any(), NAN_TEST),
+            (unreachable, UNREACHABLE),
+        ),
         level=level,
         method="optcs",
     )
@@ -373,7 +405,7 @@ def optcs_full_msel(
     if folds is not None or num_folds is not None:
         fold_labels = _fold_labels(folds, num_folds, key_folds, size)
     pairs = [
-        _pooled_scores(learner, data, bound, fold_labels, key_fit)
+        _pooled_scores(learner, data, bound, fold_labels, num_folds, key_fit)
         for learner in learners
     ]
     calibration, test = (jnp.stack(part) for part in zip(*pairs))

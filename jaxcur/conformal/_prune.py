@@ -34,7 +34,10 @@ def resolve_xi(
         return jnp.ones((), dtype)
     if xi is not None:
         # Given draws are used as they are, whichever way they were made.
-        return resolve_uniforms("xi", xi, None, (m,), dtype, purpose="pruning")
+        draw = resolve_uniforms("xi", xi, None, (m,), dtype, purpose="pruning")
+        if is_concrete(draw) and bool((draw == 0).any()):
+            raise ValueError("`xi` must lie in (0, 1], got 0: it would prune nothing")
+        return draw
     shape = () if pruning == "homogeneous" else (m,)
     purpose = f"{pruning} pruning"
     return resolve_uniforms("xi", None, key, shape, dtype, purpose=purpose)
@@ -49,12 +52,13 @@ def pruned(first: Array, sizes: Array, beta: Array, xi: Array) -> Array:
     if m == 0:
         return first
     with jax.enable_x64(True):
+        # beta as a decimal: in float32 exact ties of beta * R would be lost.
         value = (
-            beta.astype(jnp.float64)
-            * xi.astype(jnp.float64)
-            * sizes.astype(jnp.float64)
+            decimal_float64(beta) * xi.astype(jnp.float64) * sizes.astype(jnp.float64)
         )
         value = value / stats.tie_guard(jnp.float64)
+        # A draw that is no draw (NaN, or out of range while tracing) selects nothing.
+        value = jnp.where((xi > 0) & (xi <= 1), value, jnp.inf)
         place = jnp.clip(jnp.ceil(value), 1, m + 1).astype(jnp.int32)
     counts = jnp.zeros(m + 2, jnp.int32).at[place].add(first.astype(jnp.int32))
     r = jnp.arange(m + 2, dtype=jnp.int32)

@@ -209,8 +209,8 @@ def select(
     Cost: O((n + m) log n) time and O(n + m) memory without weights: one integer sort of
         the calibration scores, one search, one count. O((n + m) log(n + m)) with.
 
-    Source: Jin and Candes, "Selection by Prediction with Conformal p-values", JMLR 2023;
-    weighted: Jin and Candes, Biometrika 2025.
+    Source: Jin and Candes, "Selection by Prediction with Conformal p-values", JMLR
+    2023; weighted: Jin and Candes, Biometrika 2025.
 
     Example:
         >>> from jaxcur import conformal

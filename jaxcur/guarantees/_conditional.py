@@ -15,7 +15,7 @@ DELTA = 0.2
 WORLDS: dict[str, dict[str, Any]] = {
     "conditional_p_values/dkwm": dict(n=20, method="dkwm"),
     "conditional_p_values/simes": dict(n=20, method="simes"),
-    "conditional_p_values/monte_carlo": dict(n=20, method="monte_carlo"),
+    "conditional_p_values/monte-carlo": dict(n=20, method="monte_carlo"),
     "conditional_p_values/asymptotic": dict(n=60, method="asymptotic"),
 }
 NUM_RESAMPLES = 99

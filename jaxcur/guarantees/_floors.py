@@ -26,7 +26,7 @@ POWER: dict[str, float] = {
     "multi_condition/pairs": 0.3696,
     "conditional_p_values/dkwm": 0.7127,
     "conditional_p_values/simes": 0.9775,
-    "conditional_p_values/monte_carlo": 0.9775,
+    "conditional_p_values/monte-carlo": 0.9775,
     "conditional_p_values/asymptotic": 0.9990,
     "derandomize/n60": 0.7294,
     "optcs/weak-models": 0.1539,

@@ -14,8 +14,10 @@ from jaxcur.guarantees._worlds import outcomes
 
 # Outliers: level * (n + 1) / m is whole, so that the false discovery rate of plain
 # Benjamini-Hochberg is the level times the share of inliers, and not only below it.
-OUTLIER_WORLD = dict(n=39, m=10, level=0.25, num_outliers=4, shift=2.5)
-ADA_WORLD = dict(n=28, m=6, level=0.3, num_train=9, num_outliers=2, shift=3.0)
+OUTLIER_WORLD: dict[str, Any] = dict(n=39, m=10, level=0.25, num_outliers=4, shift=2.5)
+ADA_WORLD: dict[str, Any] = dict(
+    n=28, m=6, level=0.3, num_train=9, num_outliers=2, shift=3.0
+)
 _INLIERS = "null rows and inliers exchangeable given the outliers, score fixed before"
 
 
@@ -174,7 +176,7 @@ GUARANTEES = (
     Guarantee(
         "outliers/ada",
         "FDR = 0.3 times the share of inliers with a score learned from the candidates",
-        "null rows and inliers exchangeable, a fit that ignores the order of mixed rows",
+        "null rows and inliers exchangeable, a fit blind to the order of mixed rows",
         _ada(_Means()),
         (
             Part("", verify.equals("fdp", 0.2)),

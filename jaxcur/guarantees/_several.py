@@ -18,7 +18,7 @@ CONDITION_WORLDS: dict[str, dict[str, Any]] = {
     "multi_condition/all": dict(n=29, m=10, level=0.3, cut=-0.2, noise=0.4, how="all"),
     "multi_condition/any": dict(n=29, m=10, level=0.3, cut=0.5, noise=0.4, how="any"),
 }
-PAIR_WORLD = dict(n=39, m=5, level=0.3, cut=0.5, noise=0.4)
+PAIR_WORLD: dict[str, Any] = dict(n=39, m=5, level=0.3, cut=0.5, noise=0.4)
 
 
 def _conditions(key: Array, spec: dict[str, Any]) -> tuple[Array, Array]:
@@ -186,7 +186,9 @@ MULTI_CONDITION = (
 )
 
 
-SPLIT_WORLD = dict(n=60, m=10, level=0.3, run_level=0.15, num_runs=5, noise=0.4)
+SPLIT_WORLD: dict[str, Any] = dict(
+    n=60, m=10, level=0.3, run_level=0.15, num_runs=5, noise=0.4
+)
 
 
 def _run_e_values(scores: Array, tests: Array, level: float) -> Array:
@@ -217,8 +219,8 @@ def _averaged(key: Array) -> dict[str, Array]:
 
 
 def _one_null_averaged(method: str) -> Replicate:
-    """One null candidate, ten random halves of 18 rows, every run at the level."""
-    n, num_runs, level = 18, 10, 0.3
+    """One null candidate, twenty random halves of 18 rows, every run at the level."""
+    n, num_runs, level = 18, 20, 0.3
 
     def replicate(key: Array) -> dict[str, Array]:
         key_data, key_halves, key_xi = (jax.random.fold_in(key, i) for i in range(3))
@@ -253,7 +255,7 @@ DERANDOMIZE = (
     ),
     Guarantee(
         "derandomize/one-null",
-        "FDR <= 0.3 after averaging the e-values of ten splits, one null candidate",
+        "FDR <= 0.3 after averaging the e-values of 20 splits, one null candidate",
         _SPLITS,
         _one_null_averaged("mean"),
         (

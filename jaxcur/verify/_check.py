@@ -45,8 +45,8 @@ def check(
     """Replicate a procedure until each claim about it has a verdict.
 
     Replication i runs `replicate(jax.random.fold_in(key, i))`; neither the batch nor
-    the devices change it (`simulate` says more). After each batch the evidence is compared with its
-    boundaries, and the first crossing is kept.
+    the devices change it (`simulate` says more). After each batch the evidence is
+    compared with its boundaries, and the first crossing is kept.
 
     Guarantee: a true claim is REFUTED with probability at most `delta_refute`, and a
     claim that is false by more than its margin is CERTIFIED with probability at most

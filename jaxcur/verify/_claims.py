@@ -24,12 +24,21 @@ class Observation(NamedTuple):
 
     The tested quantity is E[numerator] / E[denominator], with
     0 <= numerator <= denominator <= 1; a plain mean has denominator 1.
+
+    Attributes:
+        numerator: shape (b, k).
+        denominator: shape (b, k).
+        failed: shape (b,), bool.
+        outside: shape (b,), bool; never true where `failed` is.
+        binary: True when shapes and dtypes alone say that all entries are 0 or 1, so
+            that counts suffice and no logarithm is taken.
     """
 
     numerator: Any
     denominator: Any
     failed: Any
     outside: Any
+    binary: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,9 +133,9 @@ class Claim:
         outside = _outside(xp, raw, self.lower, self.upper)
         if self.bounded and (self.lower, self.upper) != (0.0, 1.0):
             value = (value - self.lower) / (self.upper - self.lower)
-        return _observation(
-            xp, value[:, None], None, self._failed(xp, metrics), outside
-        )
+        failed = self._failed(xp, metrics)
+        binary = raw.dtype == bool and (self.lower, self.upper) == (0.0, 1.0)
+        return _observation(xp, value[:, None], None, failed, outside, binary)
 
     def _read(self, xp: ModuleType, metrics: Mapping[str, Any]) -> list[Any]:
         missing = [name for name in self.metrics if name not in metrics]
@@ -185,7 +194,9 @@ class EachMean(Claim):
         outside = _outside(xp, raw, self.lower, self.upper).any(axis=1)
         if (self.lower, self.upper) != (0.0, 1.0):
             value = (value - self.lower) / (self.upper - self.lower)
-        return _observation(xp, value, None, self._failed(xp, metrics), outside)
+        failed = self._failed(xp, metrics)
+        binary = raw.dtype == bool and (self.lower, self.upper) == (0.0, 1.0)
+        return _observation(xp, value, None, failed, outside, binary)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +225,8 @@ class SuperUniform(Claim):
         ]
         outside = _outside(xp, rows, 0.0, 1.0).any(axis=1)
         failed = self._failed(xp, metrics)
-        return _observation(xp, xp.stack(hits, axis=1), None, failed, outside)
+        single = rows.shape[1] == 1
+        return _observation(xp, xp.stack(hits, axis=1), None, failed, outside, single)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,9 +247,9 @@ class Ratio(Claim):
             | (numerator > denominator + slack)
         )
         failed = self._failed(xp, metrics)
-        return _observation(
-            xp, numerator[:, None], denominator[:, None], failed, outside
-        )
+        binary = top.dtype == bool and bottom.dtype == bool
+        columns = numerator[:, None], denominator[:, None]
+        return _observation(xp, *columns, failed, outside, binary)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,7 +285,7 @@ class RankUniform(Claim):
         ]
         failed = self._failed(xp, metrics)
         outside = outside & ~failed
-        return _observation(xp, xp.stack(cells, axis=1), None, failed, outside)
+        return _observation(xp, xp.stack(cells, axis=1), None, failed, outside, True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,6 +331,7 @@ class ForecastCalibrated(Claim):
             xp.stack(bottoms, axis=1),
             failed,
             outside.any(axis=1),
+            False,
         )
 
 
@@ -366,11 +379,16 @@ def check_kind(kind: str, lower: float, upper: float) -> None:
 
 
 def _observation(
-    xp: ModuleType, numerator: Any, denominator: Any, failed: Any, outside: Any
+    xp: ModuleType,
+    numerator: Any,
+    denominator: Any,
+    failed: Any,
+    outside: Any,
+    binary: bool,
 ) -> Observation:
     if denominator is None:
         denominator = xp.ones_like(numerator)
-    return Observation(numerator, denominator, failed, outside & ~failed)
+    return Observation(numerator, denominator, failed, outside & ~failed, binary)
 
 
 def _rows(value: Any) -> Any:

@@ -250,7 +250,7 @@ def _increments(
 def _increment(
     xp: ModuleType, claim: Claim, observation: Observation, mask: Any
 ) -> Accumulator:
-    numerator, denominator, failed, outside = observation
+    numerator, denominator, failed, outside, binary = observation
     whole = default_int(xp)
     counted = xp.ones_like(failed) if mask is None else xp.asarray(mask).astype(bool)
     if counted.shape != failed.shape:
@@ -259,23 +259,32 @@ def _increment(
             f"got {counted.shape}"
         )
     live = (counted & ~failed & ~outside)[:, None]
-    if claim.bounded:
+    k = len(claim.bounds)
+    if claim.bounded and binary:
+        dtype = default_float(xp)
+        hit = (numerator == 1) & (denominator == 1)
+        ones = live & hit
+        zeros = live & ~hit & (denominator == 1)
+        logs = logs_low = xp.zeros((*table_of(claim).edges.shape, NUM_BETS), dtype)
+        moments = moments_low = xp.zeros((2, k), dtype)
+    elif claim.bounded:
         used = live & ~((numerator == 0) & (denominator == 0))
         ones = used & (numerator == 1) & (denominator == 1)
         zeros = used & (numerator == 0) & (denominator == 1)
         rest = used & ~ones & ~zeros
         logs, logs_low = log_increments(xp, table_of(claim), observation, rest)
         columns = xp.stack([numerator, denominator], axis=1)
+        columns = xp.where(rest[:, None, :], columns, xp.zeros_like(columns))
+        moments, moments_low = pair_sum(xp, columns)
     else:
         ones = zeros = xp.zeros_like(live)
-        rest = live
         dtype = default_float(xp)
-        logs = logs_low = xp.zeros((2, 0, len(claim.bounds), NUM_BETS), dtype)
+        logs = logs_low = xp.zeros((2, 0, k, NUM_BETS), dtype)
         high, low = constant_pair(xp, claim.unit_bounds[None])
-        gap = xp.where(rest, numerator, high) - high - low
+        gap = xp.where(live, numerator, high) - high - low
         columns = xp.stack([gap, gap * gap], axis=1)
-    columns = xp.where(rest[:, None, :], columns, xp.zeros_like(columns))
-    moments, moments_low = pair_sum(xp, columns)
+        columns = xp.where(live[:, None, :], columns, xp.zeros_like(columns))
+        moments, moments_low = pair_sum(xp, columns)
     return Accumulator(
         replications=counted.sum().astype(whole),
         failures=(counted & failed).sum().astype(whole),

@@ -197,7 +197,9 @@ class Study:
 
 
 def _store(stored: list[Stored], observation: Observation) -> None:
-    numerator, denominator, failed, outside = observation
+    numerator, denominator, failed, outside, binary = observation
+    if binary:
+        return
     live = ~(failed | outside)
     for k, one in enumerate(stored):
         top, bottom = numerator[:, k], denominator[:, k]

@@ -9,7 +9,7 @@ from paper_repro.optcs import _drug, _models, _report, _worlds, run
 from paper_repro.optcs import _studies as catalogue
 from paper_repro.optcs._forest import QuantileForest
 from paper_repro.optcs._store import Store
-from paper_repro.optcs._summary import distance, summarise
+from paper_repro.optcs._summary import chance_of_mean, distance, summarise
 
 STUDY = "bundled/diabetes"
 STATE = "bundled-diabetes.state.json"
@@ -144,7 +144,7 @@ def test_cross_fitting_never_predicts_a_row_it_was_fitted_on():
         _models.full_jin_9,
         _models.full_liang_7([np.arange(3)] * 5),
         _models.jin_24(lambda: (np.eye(12, 4), np.arange(12.0))),
-        _models.liang_11(lambda: (np.eye(12, 4), np.arange(12.0))),
+        _models.liang_11(lambda: (np.eye(12, 4), np.arange(12.0)), 1.0),
     ],
 )
 def test_families_have_the_models_of_the_scripts(family, request):
@@ -199,6 +199,13 @@ def test_summaries():
     assert out["fdr_se"] == [0.25]
     assert distance(0.3, 0.03, 0.35, 0.04) == pytest.approx(1.0, rel=1e-3)
     assert distance(0.3, 0.03, 0.3, None) == 0
+
+
+def test_the_chance_of_a_mean_is_a_bound_for_coins():
+    # Ten heads in ten fair tosses: the bound is exact there.
+    assert chance_of_mean(1.0, 0.5, 10) == pytest.approx(0.5**10)
+    assert chance_of_mean(0.4, 0.5, 10) == 1
+    assert 0.1719 < chance_of_mean(0.7, 0.5, 10) < 1
 
 
 def test_every_rule_has_a_name_for_readers():

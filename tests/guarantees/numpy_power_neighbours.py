@@ -223,7 +223,7 @@ STUDIES = {
         dict(n=20, delta=0.2, method="simes", best=50, bar=0.3),
     ),
     # Its first bounds, which matter here, are sharper than those of Simes.
-    "conditional_p_values/monte_carlo": (
+    "conditional_p_values/monte-carlo": (
         adjusted,
         4000,
         dict(n=20, delta=0.2, method="simes", best=50, bar=0.3),

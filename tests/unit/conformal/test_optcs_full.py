@@ -146,6 +146,41 @@ def test_per_candidate_equals_its_definition(learner, level):
     assert any(first)
 
 
+class FirstFeature:
+    """A predictor that learns nothing, and is exact on whole numbers."""
+
+    def fit(self, features, target, weights=None, *, key=None):
+        return jnp.zeros(())
+
+    def predict(self, params, features):
+        return features[:, 0]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("level", [0.1, 0.2, 0.3, 0.4, 0.6])
+def test_a_predictor_that_learns_nothing_is_one_model_with_ties_counted(level, seed):
+    x, y, new, _ = world(m=12, seed=seed)
+    x, new = np.round(2 * x), np.round(2 * new)
+    scores = np.where(y, np.inf, 0) - x[:, 0]
+    xi = np.random.default_rng(0).integers(1, 17, 12) / 16
+    expected = conformal.optcs_msel(
+        scores[None], -new[None, :, 0], level=level, pruning="heterogeneous", xi=xi
+    )
+    assert len(np.unique(x[:, 0])) < 15
+    for variant in ("pooled", "per_candidate"):
+        result = conformal.optcs_full(
+            FirstFeature(),
+            *(x, y, new),
+            level=level,
+            variant=variant,
+            pruning="heterogeneous",
+            xi=xi,
+        )
+        for name in ("p_values", "auxiliary_sizes", "first_step", "selected"):
+            found = whole(getattr(result, name))
+            assert found == whole(getattr(expected, name)), (variant, name)
+
+
 def test_pooled_needs_no_draw_and_every_pruning_agrees():
     plain = full()
     assert chosen(plain.selected)

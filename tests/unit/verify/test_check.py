@@ -305,7 +305,7 @@ Runner.__call__ = counted
 report = verify.check(
     lambda key: {"x": jax.random.uniform(key) < 0.1},
     verify.at_most("x", 0.1, margin=1e-3), key=jax.random.key(0),
-    max_replications=10**6, batch_size=128,
+    max_replications=10**6, batch_size=256,
 )
 print(report.replications, report.interrupted, report.verdicts)
 """
@@ -313,7 +313,7 @@ print(report.replications, report.interrupted, report.verdicts)
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("256 True {'x <= 0.1': <Verdict.INCONCLUSIVE: 0>}")
+    assert done.stdout.startswith("512 True {'x <= 0.1': <Verdict.INCONCLUSIVE: 0>}")
 
 
 def test_immediate_interrupt_gives_an_empty_report(monkeypatch):

@@ -1,0 +1,215 @@
+"""The registry itself: its shape, its docstrings, and a smoke run of its worlds."""
+
+import ast
+import itertools
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+import jaxcur
+from jaxcur import guarantees
+from jaxcur.guarantees import (
+    _conditional,
+    _optcs,
+    _outliers,
+    _score_risk,
+    _selection,
+    _several,
+)
+from jaxcur.guarantees._catalogue import GUARANTEES
+from jaxcur.guarantees._floors import POWER
+from tests.guarantees import numpy_power, numpy_power_neighbours
+
+PACKAGE = Path(jaxcur.__file__).parent
+ROOT = Path(__file__).resolve().parents[2]
+WORLDS = {guarantee.name: guarantee for guarantee in GUARANTEES}
+
+# Run with --run-slow only: the default suite keeps, of every family, the worlds that
+# the mutants live in and those with a floor that cost little.
+SLOW = {
+    "select/n1000",
+    "select/few-nulls",
+    "select/many-nulls",
+    "select/coarse",
+    "select/random-score",
+    "select/residual",
+    "select/randomised",
+    "sets/split-n50",
+    "sets/split-ties",
+    "sets/aps",
+    "sets/raps",
+    "optcs/useless-models",
+    "optcs/weak-models",
+    "optcs/good-models",
+    "optcs/full-1",
+    "optcs/full-msel-1",
+    "optcs/full-msel-4",
+}
+
+
+def family(name):
+    return name.split("/")[0]
+
+
+def roles(guarantee):
+    return [part.role for part in guarantee.parts]
+
+
+@pytest.mark.guarantee
+@pytest.mark.parametrize(
+    "world",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in WORLDS
+    ],
+)
+def test_a_smoke_run_breaks_no_promise(world):
+    names = [name for name in guarantees.names() if name.split(":")[0] == world]
+    results = guarantees.run(
+        names, tier="smoke", key=jax.random.key(2024), progress=False
+    )
+    assert [result.name for result in results] == names
+    failed = [result for result in results if result.failed]
+    assert not failed, failed
+    # Smoke excuses a mutant that is too subtle for it; in these worlds none is.
+    through = [r for r in results if r.expected == "REFUTED" and r.verdict != "REFUTED"]
+    assert not through, through
+
+
+def test_the_default_suite_runs_a_world_with_a_mutant_of_every_family():
+    assert set(WORLDS) >= SLOW
+    quick = [g for g in GUARANTEES if g.name not in SLOW and "mutant" in roles(g)]
+    assert {family(g.name) for g in quick} == {family(name) for name in WORLDS}
+
+
+def test_names_are_unique_and_every_part_says_what_it_is():
+    names = guarantees.names()
+    assert len(set(names)) == len(names)
+    for guarantee in GUARANTEES:
+        assert re.fullmatch(r"[a-z_]+/[a-z0-9-]+", guarantee.name)
+        assert guarantee.promise and guarantee.assumptions, guarantee.name
+        assert guarantee.kind in ("exact", "asymptotic")
+        assert "promise" in roles(guarantee), guarantee.name
+        for part in guarantee.parts:
+            if part.role != "floor":
+                assert part.claim.kind == guarantee.kind, (guarantee.name, part.suffix)
+            if part.role == "mutant":
+                assert part.suffix and part.text, guarantee.name
+                assert part.replicate is not None, guarantee.name
+            else:
+                # Promises and floors share the simulation of the guarantee.
+                assert part.replicate is None, guarantee.name
+
+
+def test_every_simulation_returns_the_metrics_its_claims_read():
+    for guarantee in GUARANTEES:
+        for part in guarantee.parts:
+            replicate = part.replicate or guarantee.replicate
+            metrics = jax.eval_shape(replicate, jax.random.key(0))
+            assert set(part.claim.metrics) <= set(metrics), (guarantee.name, part)
+
+
+def test_the_numpy_studies_run_the_worlds_of_the_registry():
+    assert numpy_power.PLAIN == _selection.WORLDS
+    assert numpy_power.OPTCS == _optcs.WORLDS
+    gamma, splits = _score_risk.GAMMA_SHARE, dict(_several.SPLIT_WORLD)
+    risk = {
+        name: dict(spec) | ({"gamma": spec["level"] * gamma} if "/sdr" in name else {})
+        for name, spec in _score_risk.RISK_WORLDS.items()
+        if not spec.get("certain")
+    }
+    bar = {"delta": _conditional.DELTA, "best": _conditional.BEST}
+    worlds = {
+        **risk,
+        **{
+            f"outliers/{name}": _outliers.OUTLIER_WORLD | {"null_share": name}
+            for name in ("one", "storey", "quantile")
+        },
+        "outliers/ada": _outliers.ADA_WORLD,
+        **_several.CONDITION_WORLDS,
+        "multi_condition/pairs": _several.PAIR_WORLD,
+        **{
+            name: spec | bar | {"bar": _conditional.BAR}
+            for name, spec in _conditional.WORLDS.items()
+        },
+        # Half of the rows are null there: the cut is the median of the labels.
+        "derandomize/n60": splits | {"cut": 0.0},
+    }
+    studies = {
+        name: world for name, (_, _, world) in numpy_power_neighbours.STUDIES.items()
+    }
+    assert studies.keys() == worlds.keys()
+    # Where the NumPy study stands for a bound that is at least as sharp.
+    worlds["conditional_p_values/monte-carlo"]["method"] = "simes"
+    for name, world in worlds.items():
+        assert studies[name] == pytest.approx(world), name
+
+
+def test_every_floor_rests_on_a_numpy_study():
+    studied = {
+        *numpy_power.PLAIN,
+        *numpy_power.OPTCS,
+        *numpy_power_neighbours.STUDIES,
+        "select/weighted",
+    }
+    assert set(POWER) <= studied
+
+
+def docstrings():
+    """Path, name and text of every docstring of the package."""
+    kinds = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = ast.get_docstring(node) if isinstance(node, kinds) else None
+            if text:
+                name = getattr(node, "name", "module")
+                yield path.relative_to(PACKAGE), name, " ".join(text.split())
+
+
+def verified_by():
+    """Path, name, and what the "Verified by" line of its docstring names."""
+    found = [
+        (str(path), name, what)
+        for path, name, text in docstrings()
+        for line in re.findall(r"Verified by: (.*?)(?:\.(?= |$)|$)", text)
+        for what in re.findall(r"`jaxcur verify [^`]*`|tests/[\w/.]+", line)
+    ]
+    return [(path, name, what.rstrip(".")) for path, name, what in found]
+
+
+def test_verified_by_names_what_exists():
+    lines = verified_by()
+    assert len(lines) > 20
+    missing = []
+    for path, name, what in lines:
+        if what.startswith("tests/"):
+            known = (ROOT / what).is_file()
+        else:
+            prefix = what.strip("`").removeprefix("jaxcur verify ")
+            known = any(claim.startswith(prefix) for claim in guarantees.names())
+        if not known:
+            missing.append(f"{path}: {name}: {what}")
+    assert not missing, "\n".join(missing)
+
+
+def test_every_family_is_named_by_a_docstring():
+    named = {
+        family(what.strip("`").removeprefix("jaxcur verify "))
+        for _, _, what in verified_by()
+        if what.startswith("`")
+    }
+    assert {family(name) for name in WORLDS} <= named
+
+
+def test_the_command_line_reads_these_names():
+    from jaxcur.cli import _verify
+
+    names = guarantees.names()
+    for name, group in itertools.groupby(names, lambda name: name.split(":")[0]):
+        group = tuple(group)
+        whole = tuple(n for n in names if n.split(":")[0] == name)
+        assert group == whole, name
+        if name in names:
+            assert _verify.choose(names, [name]) == whole
