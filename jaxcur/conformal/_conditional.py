@@ -228,7 +228,9 @@ def _look_up(p: Array, bounds: Array, n: int) -> Array:
             nearest = jnp.asarray(grid)[jnp.clip(rank, 0, n + 1).astype(jnp.int32)]
             exact = jnp.where(on_grid, nearest, exact)
         place = jnp.clip(jnp.floor((n + 1) * (1 - exact)), 1, n).astype(jnp.int32)
-    return jnp.where(jnp.isnan(p), jnp.nan, bounds[place - 1])
+    # P(p <= 1) = 1 always: below n = 4 the table's first entry would promise less.
+    found = jnp.where(p >= 1, 1.0, bounds[place - 1])
+    return jnp.where(jnp.isnan(p), jnp.nan, found)
 
 
 def conditional_p_values(
@@ -371,5 +373,5 @@ def conditional_bounds(
         grid = jnp.asarray(np.arange(1, n + 2) / (n + 1), value.dtype)
         return jnp.minimum(1.0, grid + jnp.sqrt(jnp.log(2 / value) / (2 * n)))
     bounds = _table(n, method, delta, value, key, uniforms, num_resamples)
-    # Rank j has i = n + 1 - j; ranks n and n + 1 share i = 1.
-    return jnp.concatenate([bounds[::-1], bounds[:1]])
+    # Rank j has i = n + 1 - j; rank n + 1 is p = 1, which bounds nothing.
+    return jnp.concatenate([bounds[::-1], jnp.ones(1, bounds.dtype)])

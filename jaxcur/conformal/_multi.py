@@ -198,10 +198,10 @@ def select_pairs(
     Guarantee: with dependence="any", if calibration and test rows are i.i.d. or
     exchangeable given the models, the expected share of selected (condition, candidate)
     pairs whose condition fails is at most `level`. Verified by:
-    `jaxcur verify multi_condition`. With "positive", Heuristic for k > 1: no
-    finite-sample guarantee is claimed: p-values of two conditions share calibration
-    rows in different orders, which is not known to be positive dependence, and each
-    shared row moves a p-value by 1 / (n + 1) at most. For k = 1 it is
+    `jaxcur verify multi_condition`. With "positive", the published form, Heuristic for
+    k > 1: no finite-sample guarantee. Two conditions may order the same calibration
+    rows in opposite ways, and then the rate exceeds the level: 0.39 at level 0.3 in the
+    world multi_condition/pairs-opposed, which refutes it. For k = 1 it is
     `conformal.select`. The share of false *candidates* (none of their conditions holds)
     is not controlled by either; for that use `combine_conditions(how="any")`.
 

@@ -184,7 +184,8 @@ def storey_bh(
 
     Guarantee: independent super-uniform null p-values give FDR <= level. Conformal
     p-values share a calibration set; for them the bound holds as shown for outlier
-    detection by Marandon et al. (AdaDetect), Annals of Statistics 2024.
+    detection by Marandon et al. (AdaDetect), Annals of Statistics 2024. Verified by:
+    `jaxcur verify outliers/adaptive`.
 
     Args:
         p_values: shape (m,), in [0, 1].

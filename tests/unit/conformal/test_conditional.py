@@ -30,10 +30,18 @@ def test_simes_by_hand():
 
 
 def test_simes_with_one_calibration_row():
-    # k = 1: the only bound is 1 - delta.
+    # k = 1: the only bound is 1 - delta; and P(p <= 1) is 1 whatever the rows.
     assert_close(
-        conditional_bounds(1, method="simes", delta=0.25), [0.75, 0.75], rtol=1e-6
+        conditional_bounds(1, method="simes", delta=0.25), [0.75, 1.0], rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 9])
+def test_a_p_value_of_one_stays_one(n):
+    bounds = conditional_bounds(n, method="simes", delta=0.2)
+    assert float(bounds[-1]) == 1.0
+    adjusted = conditional_p_values(np.ones(1), n, method="simes", delta=0.2)
+    assert float(adjusted[0]) == 1.0
 
 
 def test_asymptotic_by_hand(x64):
