@@ -1,8 +1,9 @@
 """`jaxcur select`: from a table to the rows worth acting on.
 
-The command checks the table, hands it to one of the routes, and prints. A route is a
-module with `add_arguments(parser)`, `requested(args)` and `run(args, rows)`; a new way
-to select (several predictions, features instead of predictions) is a new route.
+The command checks the table, hands it to one of the routes, and prints. A route (one
+prediction, several predictions, features) is a module with the names `OPTIONS` of the
+options it understands, `add_arguments(parser)`, `requested(args)`, `added(args)` (the
+columns it writes besides the p-values) and `run(args, rows)`.
 """
 
 import argparse
@@ -11,25 +12,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from jaxcur.cli import _select_single
+from jaxcur.cli import _select_features, _select_several, _select_single
 from jaxcur.cli._errors import CommandError
 
 if TYPE_CHECKING:
     from jaxcur.cli._select_rows import Outcome, Rows
 
-# In order of precedence; the first one that the arguments ask for runs.
-_ROUTES: tuple[ModuleType, ...] = (_select_single,)
+_ROUTES: tuple[ModuleType, ...] = (_select_single, _select_several, _select_features)
 
 _DESCRIPTION = """\
 Choose, among the rows whose label is not known yet, those whose label exceeds a
 threshold, so that on average at most a share LEVEL of the chosen rows is wrong (the
 false discovery rate).
 
-The table holds one column of predictions and one of labels. Rows with a label are the
-calibration rows; rows where the label is missing (empty, NA, NaN) are the candidates.
-The promise holds for any prediction, good or bad, when calibration rows and candidates
-are exchangeable (for example drawn from one population) and the predictions come from
-a model that was fitted on other rows.
+The table holds a column of labels, and either predictions or features. Rows with a
+label are the calibration rows; rows where the label is missing (empty, NA, NaN) are the
+candidates. The promise holds for any prediction, good or bad, when calibration rows and
+candidates are exchangeable (for example drawn from one population) and the predictions
+come from models that were fitted on other rows. With features, a learner is fitted
+here, on all rows, and no labelled row has to be set aside for that.
 """
 
 _EPILOG = """\
@@ -48,6 +49,14 @@ examples:
       --weight w --seed 7
       candidates drawn from another population than the calibration rows; w holds the
       likelihood ratio of the two, known up to a constant, in every row
+
+  jaxcur select assay.csv --predictions ridge,forest,net --label y --above 6 \\
+      --level 0.1 --seed 7
+      several models; choosing among them is part of the promise
+
+  jaxcur select assay.csv --features x1,x2,x3 --learner ridge --label y --above 6 \\
+      --level 0.1
+      no model yet: fit one to these very rows
 
 The file given by --out is replaced if it exists (the program says so); the table that
 is read is never overwritten.
@@ -94,7 +103,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        help="write the selected rows here, with a column p_value appended",
+        help="write the selected rows here, with a column p_value (and chosen_model, "
+        "where there is a choice of models) appended",
+    )
+    parser.add_argument(
+        "--pruning",
+        choices=("homogeneous", "heterogeneous", "deterministic"),
+        help="last step of a selection with weights or several models (default: "
+        "homogeneous); deterministic draws nothing, and finds less as a rule",
     )
     parser.add_argument(
         "--seed",
@@ -121,9 +137,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.seed is not None and not 0 <= args.seed < 2**32:
         raise CommandError(f"--seed is {args.seed}; give an integer from 0 to 2^32 - 1")
-    route = next((route for route in _ROUTES if route.requested(args)), None)
-    if route is None:
-        raise CommandError("name the column of predictions with --prediction COLUMN")
+    route = _route(args)
     if args.out is not None:
         _check_out(args)
 
@@ -131,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
     from jaxcur.cli import _select_rows
 
     try:
-        rows = _select_rows.load(args)
+        rows = _select_rows.load(args, route.added(args))
         outcome = route.run(args, rows)
         print(_summary(args, rows, outcome))
         for warning in outcome.warnings:
@@ -144,6 +158,27 @@ def run(args: argparse.Namespace) -> int:
     except data.TableError as error:
         raise CommandError(error) from error
     return 0
+
+
+def _route(args: argparse.Namespace) -> ModuleType:
+    """The one route that the options ask for, refusing those of another."""
+    asked = [route for route in _ROUTES if route.requested(args)]
+    if not asked:
+        raise CommandError(
+            "say what to select by: a column of predictions with --prediction COLUMN, "
+            "several with --predictions A,B or features with --features A,B "
+            "--learner NAME"
+        )
+    if len(asked) > 1:
+        first, second = (f"--{route.OPTIONS[0]}" for route in asked[:2])
+        raise CommandError(f"{first} and {second} exclude each other; give one of them")
+    for name in (name for route in _ROUTES for name in route.OPTIONS):
+        given = getattr(args, name) not in (None, False)
+        if given and name not in asked[0].OPTIONS:
+            raise CommandError(
+                f"--{name} does not go with --{asked[0].OPTIONS[0]}; leave it out"
+            )
+    return asked[0]
 
 
 def _check_out(args: argparse.Namespace) -> None:

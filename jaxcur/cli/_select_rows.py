@@ -1,12 +1,15 @@
 """The table of `jaxcur select`, checked; and what a route hands back."""
 
 import argparse
+import csv
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxcur import data
+from jaxcur.cli._errors import CommandError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,8 +77,40 @@ class Outcome:
         return int(self.selected.sum())
 
 
-def load(args: argparse.Namespace) -> Rows:
-    """Read the table and tell calibration rows from candidates."""
+def names(args: argparse.Namespace, option: str) -> list[str]:
+    """The columns that an option lists, for example `a,b` or `"a, with comma",b`."""
+    listed = next(csv.reader([getattr(args, option)], skipinitialspace=True), [])
+    if not listed or not all(listed):
+        raise CommandError(
+            f"--{option} must list columns separated by commas, for example a,b; one "
+            "of the names is empty"
+        )
+    twice = sorted({name for name in listed if listed.count(name) > 1})
+    if twice:
+        raise CommandError(f"--{option} lists '{twice[0]}' twice; list it once")
+    if args.label in listed:
+        raise CommandError(
+            f"--{option} lists '{args.label}', the label itself; take it out"
+        )
+    return listed
+
+
+def require_seed(args: argparse.Namespace, way_out: str = "") -> None:
+    """Refuse to draw random numbers that could not be drawn again."""
+    if args.seed is None:
+        raise CommandError(
+            "this selection draws random numbers; give --seed INTEGER so that it can "
+            "be repeated" + (f", or use {way_out}" if way_out else "")
+        )
+
+
+def load(args: argparse.Namespace, added: Sequence[str] = ()) -> Rows:
+    """Read the table and tell calibration rows from candidates.
+
+    Args:
+        args: the parsed options.
+        added: columns that will be written besides the p-values.
+    """
     above = args.below is None
     threshold = args.above if above else args.below
     if not np.isfinite(threshold):
@@ -98,11 +133,12 @@ def load(args: argparse.Namespace) -> Rows:
         )
     known = labels[~is_candidate]
     is_interesting = known > threshold if above else known < threshold
-    if args.out is not None and P_VALUE_COLUMN in table.columns:
-        raise data.TableError(
-            f"the table already has a column '{P_VALUE_COLUMN}', the name of the "
-            "column that is written; rename it"
-        )
+    for name in (P_VALUE_COLUMN, *added) if args.out is not None else ():
+        if name in table.columns:
+            raise data.TableError(
+                f"the table already has a column '{name}', the name of a column that "
+                "is written; rename it"
+            )
     return Rows(table, is_candidate, is_interesting, 1 if above else -1)
 
 

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from jaxcur.cli._select_rows import Outcome, Rows
 
+# What this route understands, the option that asks for it first.
+OPTIONS = ("prediction", "randomize", "weight", "pruning")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the options of this route."""
@@ -31,12 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN",
         help="likelihood ratio of candidates to calibration rows, present in every row",
     )
-    group.add_argument(
-        "--pruning",
-        choices=("homogeneous", "heterogeneous", "deterministic"),
-        default="homogeneous",
-        help="last step of a weighted selection (default: homogeneous)",
-    )
 
 
 def requested(args: argparse.Namespace) -> bool:
@@ -44,16 +41,25 @@ def requested(args: argparse.Namespace) -> bool:
     return args.prediction is not None
 
 
+def added(args: argparse.Namespace) -> tuple[str, ...]:
+    """Columns that are written besides the p-values."""
+    return ()
+
+
 def run(args: argparse.Namespace, rows: "Rows") -> "Outcome":
     """Clipped scores, conformal p-values, and the selection they allow."""
+    from jaxcur.cli import _select_rows
+
     weighted = args.weight is not None
-    random = args.randomize or (weighted and args.pruning != "deterministic")
-    if random and args.seed is None:
-        way_out = " or use --pruning deterministic" if not args.randomize else ""
+    if args.pruning is not None and not weighted:
         raise CommandError(
-            "this selection draws random numbers; give --seed INTEGER so that it can "
-            f"be repeated,{way_out}".rstrip(",")
+            "--pruning is the last step of a selection with --weight or with several "
+            "predictions; leave it out"
         )
+    random = args.randomize or (weighted and args.pruning != "deterministic")
+    if random:
+        way_out = "" if args.randomize else "--pruning deterministic"
+        _select_rows.require_seed(args, way_out)
     known, unknown = rows.column(args.prediction)
     weights = _weights(args, rows) if weighted else None
     result = _select(args, rows, known, unknown, weights, random)
@@ -89,7 +95,7 @@ def _select(
     options: dict[str, Any] = {}
     if weights is not None:
         options.update(calibration_weights=weights[0], test_weights=weights[1])
-        options.update(pruning=args.pruning)
+        options.update(pruning=args.pruning or "homogeneous")
     # Predictions in a file are decimal numbers: float32 would tie some of them. The
     # label enters as "beyond the threshold or not" against a threshold of zero, so that
     # neither the unit of the threshold nor its size costs a digit of the prediction.
@@ -120,7 +126,7 @@ def _describe(
     kind = "randomised" if args.randomize else "deterministic"
     method = f"conformal selection, {kind} p-values"
     if weights is not None:
-        method = f"weighted {method}, {args.pruning} pruning"
+        method = f"weighted {method}, {args.pruning or 'homogeneous'} pruning"
     # With weights or a draw for each row the rule looks at more than the prediction.
     if weights is not None or args.randomize:
         cutoff = "none: p-values depend on more than the prediction"
