@@ -94,7 +94,7 @@ def draw(path: Path, title: str, results: dict[str, Any]) -> None:
         axes[1, column].set_xlabel("level (target FDR)", fontsize=9)
     axes[0, 0].set_ylabel("FDR (dotted: the level)", fontsize=9)
     axes[1, 0].set_ylabel("power", fontsize=9)
-    columns = min(len(handles), max(3, count * 2))
+    columns = min(len(handles), 6)
     rows = -(-len(handles) // columns)
     figure.suptitle(title, fontsize=11)
     figure.tight_layout(rect=(0, 0.035 * rows + 0.02, 1, 0.98))

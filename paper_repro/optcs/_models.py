@@ -92,17 +92,24 @@ def jin_24(draw_fresh: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Family:
     return fit
 
 
-def liang_11(draw_fresh: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Family:
+def liang_11(
+    draw_fresh: Callable[[], tuple[np.ndarray, np.ndarray]], penalty: float
+) -> Family:
     """Linear quantiles on 30 drawn columns each; least squares on 60, plain and scaled.
 
     Columns are drawn with replacement, once for a replication.
+
+    Args:
+        draw_fresh: the 100 rows on which the scale is fitted to absolute residuals.
+        penalty: l1 penalty of the quantile regressions. At scikit-learn's default, 1,
+            all their slopes are zero here: nine of the eleven models are constants.
     """
 
     def fit(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Predictor:
         d = x.shape[1]
         columns = [rng.integers(0, d, 30) for _ in DECILES]
         lines = [
-            QuantileRegressor(quantile=q, alpha=0.0).fit(x[:, own], y)
+            QuantileRegressor(quantile=q, alpha=penalty).fit(x[:, own], y)
             for q, own in zip(DECILES, columns)
         ]
         wide = rng.integers(0, d, 60)

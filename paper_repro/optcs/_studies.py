@@ -99,16 +99,22 @@ def msel_jin(setting: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
     return _among_models(draw, family, SIZES, rng, split_training=False)
 
 
-def msel_liang(setting: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _msel_liang(
+    setting: str, rng: np.random.Generator, penalty: float
+) -> dict[str, np.ndarray]:
     def draw(size: int) -> tuple[np.ndarray, np.ndarray]:
         return _worlds.liang(int(setting), size, 1.0, rng)
 
-    family = _models.liang_11(lambda: draw(100))
+    family = _models.liang_11(lambda: draw(100), penalty)
     return _among_models(draw, family, SIZES, rng, split_training=True)
 
 
-_MSEL = {"n_train": 200, "n_calibration": 200, "m": 100}
-_FULL = {"n": 200, "m": 100}
+def msel_liang(setting: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return _msel_liang(setting, rng, 1.0)
+
+
+def msel_liang_free(setting: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return _msel_liang(setting, rng, 0.0)
 
 
 def _simulations() -> list[tuple[str, Any, str, int, int, dict[str, Any]]]:
@@ -135,13 +141,22 @@ def _simulations() -> list[tuple[str, Any, str, int, int, dict[str, Any]]]:
             "among_models",
             60,
             4,
+            msel
+            | {"sigma": 1.0, "models": "11: penalised linear quantiles; least squares"},
+        ),
+        (
+            "msel_liang_free",
+            msel_liang_free,
+            "among_models",
+            60,
+            4,
             msel | {"sigma": 1.0, "models": "11: linear quantiles; least squares"},
         ),
         (
             "full_msel_liang",
             _full.full_msel_liang,
             "without_split",
-            25,
+            60,
             3,
             full | seven | folds,
         ),
