@@ -146,4 +146,4 @@ def chosen(rows: Rows, outcome: Outcome) -> "pd.DataFrame":
     """The selected candidates in table order, with what was found out about them."""
     candidates = rows.table[rows.is_candidate].reset_index(drop=True)
     added = {P_VALUE_COLUMN: outcome.p_values, **outcome.columns}
-    return candidates.assign(**added)[outcome.selected].reset_index(drop=True)
+    return candidates.assign(**added).loc[outcome.selected].reset_index(drop=True)

@@ -44,7 +44,8 @@ def run(args: argparse.Namespace, rows: "Rows") -> "Outcome":
     from jaxcur.cli import _select_rows
 
     names = _select_rows.names(args, "predictions")
-    pruning = args.pruning or "homogeneous"
+    # With one model every pruning gives the same set.
+    pruning = (args.pruning or "homogeneous") if len(names) > 1 else "deterministic"
     if pruning != "deterministic":
         _select_rows.require_seed(args, "--pruning deterministic")
     columns = [rows.column(name) for name in names]
@@ -77,22 +78,24 @@ def describe(
     from jaxcur.cli._select_rows import Outcome
     from jaxcur.cli._select_single import reach
 
-    pruning = args.pruning or "homogeneous"
     selected, chosen = np.asarray(result.selected), np.asarray(result.chosen_model)
+    passed = int(np.asarray(result.first_step).sum())
     extra, warnings = reach(args.level, rows.num_calibration, rows.num_candidates)
+    if args.pruning == "deterministic" and passed and not selected.any():
+        warnings = (
+            f"pruning dropped all of the {passed} candidates that had passed; a random "
+            "one keeps more: --pruning homogeneous with a --seed chosen beforehand",
+        )
+    if len(names) > 1:
+        method = f"{method}, {args.pruning or 'homogeneous'} pruning"
     lines = [
-        ("before pruning", f"{int(np.asarray(result.first_step).sum())}"),
+        ("before pruning", f"{passed}"),
         *_choices(names, chosen, selected),
         extra[0],  # the least number that can be selected holds before pruning only
     ]
-    return Outcome(
-        selected,
-        np.asarray(result.p_values),
-        f"{method}, {pruning} pruning",
-        tuple(lines),
-        warnings,
-        {"chosen_model": np.asarray(names, object)[chosen]},
-    )
+    p_values = np.asarray(result.p_values)
+    columns = {"chosen_model": np.asarray(names, object)[chosen]}
+    return Outcome(selected, p_values, method, tuple(lines), warnings, columns)
 
 
 def _count(names: list[str]) -> str:
@@ -110,13 +113,8 @@ def _choices(
             continue
         name = names[-index]
         won = int(selected[chosen == -index].sum())
-        lines.append(
-            (
-                "" if lines else "chosen models",
-                f"{name} for {count} candidate{'s' if count > 1 else ''}, "
-                f"{won} of them selected",
-            )
-        )
+        text = f"{name} for {count} candidate{'s' if count > 1 else ''}, {won} selected"
+        lines.append(("" if lines else "chosen models", text))
     never = [name for name, (count, _) in zip(names, counts, strict=True) if not count]
     if never:
         lines.append(("never chosen", ", ".join(never)))

@@ -86,8 +86,11 @@ def _fold_labels(folds: Any, num_folds: int | None, key: Any, size: int) -> Arra
                 f"row and then each candidate, got {array.dtype} of {array.shape}"
             )
         return array
-    is_integer = isinstance(num_folds, (int, np.integer)) and num_folds is not True
-    if not is_integer or not 2 <= num_folds <= size:
+    if (
+        not isinstance(num_folds, (int, np.integer))
+        or isinstance(num_folds, bool)
+        or not 2 <= num_folds <= size
+    ):
         raise ValueError(
             f"`num_folds` must be an integer from 2 to n + m = {size}, got {num_folds}"
         )

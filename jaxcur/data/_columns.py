@@ -144,5 +144,5 @@ def each_column(
 ) -> "pd.DataFrame":
     import pandas as pd
 
-    columns = {name: change(frame[name]) for name in frame.columns}
+    columns = {name: change(column) for name, column in frame.items()}
     return pd.DataFrame(columns, index=frame.index)

@@ -152,11 +152,11 @@ def run(*, quick: bool, seed: int) -> Chapter:
             f"{'exactly the rows' if agrees else 'NOT the rows'} that one in-memory "
             f"call on all {size:,} selects, at each level.",
             *(
-                f"At level {row.level:.0%}, {row.selected:,} rows are selected, "
-                f"{row.wrong:.2%} of them wrong, and {row.found:.1%} of the wanted "
-                "rows are found."
-                for row in table.frame.itertuples()
-                if row.level in SPOKEN
+                f"At level {row['level']:.0%}, {row['selected']:,.0f} rows are "
+                f"selected, {row['wrong']:.2%} of them wrong, and {row['found']:.1%} "
+                "of the wanted rows are found."
+                for row in table.frame.to_dict("records")
+                if row["level"] in SPOKEN
             ),
         ),
         conclusion="The number of candidates is no limit: memory depends on the "
