@@ -100,6 +100,9 @@ def check_unit_interval(
 
 def check_no_nan(name: str, array: Array) -> None:
     """Raise if a concrete array holds NaN; skipped while tracing."""
-    if is_concrete(array) and array.size and bool(jnp.isnan(array).any()):
-        count = int(jnp.isnan(array).sum())
+    if not is_concrete(array):
+        return
+    # NumPy, not jnp: inside a trace, jnp makes tracers even of constants.
+    count = int(np.isnan(np.asarray(array)).sum())
+    if count:
         raise ValueError(f"`{name}` must not hold NaN, got {count} of {array.size}")

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxcur._base._checks import is_concrete
@@ -35,7 +36,8 @@ def resolve_uniforms(
             raise ValueError(
                 f"`{name}` must be a scalar or have shape {shape}, got {array.shape}"
             )
-        if is_concrete(array) and not bool(((array >= 0) & (array <= 1)).all()):
+        host = np.asarray(array) if is_concrete(array) else np.zeros(0)
+        if not ((host >= 0) & (host <= 1)).all():
             raise ValueError(f"`{name}` must lie in [0, 1], got {draw}")
         return array
     return 1 - jax.random.uniform(key, shape, dtype)

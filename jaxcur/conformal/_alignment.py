@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Real
@@ -100,12 +101,13 @@ def align(
     check_rank("test_predictions", g_test, 1, "(m,)")
     check_same_length("calibration_aligned", aligned, "calibration_predictions", g)
     if is_concrete(aligned) and aligned.size:
-        bad = ~((aligned == 0) | (aligned == 1))
-        if bool(bad.any()):
-            row = int(jnp.argmax(bad))
+        host = np.asarray(aligned)
+        bad = ~np.isin(host, (0, 1))
+        if bad.any():
+            row = int(np.argmax(bad))
             raise ValueError(
                 "`calibration_aligned` must hold 0 and 1 only, "
-                f"got {float(aligned[row])} at row {row}"
+                f"got {float(host[row])} at row {row}"
             )
     result = select(jnp.where(aligned == 1, jnp.inf, -g), -g_test, level=level)
     threshold = jnp.min(jnp.where(result.selected, g_test, jnp.inf), initial=jnp.inf)

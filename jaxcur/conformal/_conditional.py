@@ -312,10 +312,11 @@ def conditional_p_values(
     (p,) = as_float(p_values=p_values)
     n = _check_n(n, method)
     value = _checked_delta(delta, p.dtype)
-    if is_concrete(p) and p.size and not bool(((p >= 0) & (p <= 1)).all()):
+    host = np.asarray(p) if is_concrete(p) else np.zeros(0)
+    if not ((host >= 0) & (host <= 1)).all():
         raise ValueError(
             "`p_values` must lie in [0, 1] and not be NaN, got values in "
-            f"[{float(p.min())}, {float(p.max())}]"
+            f"[{host.min()}, {host.max()}]"
         )
     if method == "dkwm":
         return jnp.minimum(1.0, p + jnp.sqrt(jnp.log(2 / value) / (2 * n)))

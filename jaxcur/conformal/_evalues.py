@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Real
@@ -98,8 +99,9 @@ def _checked_e_values(name: str, values: ArrayLike, rank: int, shape: str) -> Ar
     (array,) = as_float(**{name: values})
     check_rank(name, array, rank, shape)
     check_no_nan(name, array)
-    if is_concrete(array) and array.size and bool((array < 0).any()):
-        raise ValueError(f"`{name}` must be nonnegative, got {float(array.min())}")
+    if is_concrete(array) and array.size and (np.asarray(array) < 0).any():
+        least = float(np.asarray(array).min())
+        raise ValueError(f"`{name}` must be nonnegative, got {least}")
     return array
 
 
@@ -231,7 +233,8 @@ def derandomize(
     check_rank("weights", w, 1, "(b,)")
     check_same_length("weights", w, "e_values", array)
     usable = jnp.all(jnp.isfinite(w) & (w >= 0)) & jnp.any(w > 0)
-    if is_concrete(w) and not bool(usable):
+    host = np.asarray(w) if is_concrete(w) else np.ones(1)
+    if not (np.isfinite(host) & (host >= 0)).all() or not (host > 0).any():
         raise ValueError("`weights` must be finite, nonnegative and not all zero")
     with jax.enable_x64(True):
         mean = _average(array.astype(jnp.float64), w.astype(jnp.float64))

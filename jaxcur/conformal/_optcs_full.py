@@ -59,7 +59,7 @@ def _checked(
         )
     if x.shape[0] == 0:
         raise ValueError("`labels` must hold at least one labelled row, got 0")
-    if is_concrete(y) and not bool(((y == 0) | (y == 1)).all()):
+    if is_concrete(y) and not np.isin(np.asarray(y), (0, 1)).all():
         raise ValueError(
             "`labels` must be 0 or 1 (1 = interesting); for numbers pass "
             "`labels > threshold`"

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Int, Real
@@ -35,7 +36,7 @@ def resolve_xi(
     if xi is not None:
         # Given draws are used as they are, whichever way they were made.
         draw = resolve_uniforms("xi", xi, None, (m,), dtype, purpose="pruning")
-        if is_concrete(draw) and bool((draw == 0).any()):
+        if is_concrete(draw) and (np.asarray(draw) == 0).any():
             raise ValueError("`xi` must lie in (0, 1], got 0: it would prune nothing")
         return draw
     shape = () if pruning == "homogeneous" else (m,)

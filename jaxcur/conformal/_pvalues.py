@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
@@ -68,13 +69,15 @@ def checked_weights(
     ):
         check_rank(name, weights, 1)
         check_same_length(name, weights, other, scores)
-        bad = ~(jnp.isfinite(weights) & (weights >= 0))
-        if is_concrete(weights) and bool(bad.any()):
+        # NumPy, not jnp: a constant that a traced function closes over stays concrete.
+        host = np.asarray(weights) if is_concrete(weights) else np.zeros(0)
+        bad = ~(np.isfinite(host) & (host >= 0))
+        if bad.any():
+            row = int(np.argmax(bad))
             raise ValueError(
-                f"`{name}` must be finite and nonnegative, got "
-                f"{float(weights[jnp.argmax(bad)])} at row {int(jnp.argmax(bad))}"
+                f"`{name}` must be finite and nonnegative, got {host[row]} at row {row}"
             )
-    if is_concrete(w) and w.shape[0] and not bool((w > 0).any()):
+    if is_concrete(w) and w.shape[0] and not (np.asarray(w) > 0).any():
         raise ValueError("`calibration_weights` must not all be zero")
     return Weights(w, w_test)
 

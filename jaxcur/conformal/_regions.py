@@ -4,11 +4,12 @@ import dataclasses
 from typing import Literal, Protocol
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from jaxcur._base import as_float, check_choice
+from jaxcur._base import as_float, check_choice, is_concrete
 
 
 class Region(Protocol):
@@ -25,7 +26,7 @@ class Region(Protocol):
 
 def _check_positive(name: str, value: ArrayLike) -> None:
     (array,) = as_float(**{name: value})
-    if not bool((array > 0).all()):
+    if is_concrete(array) and not (np.asarray(array) > 0).all():
         raise ValueError(f"`{name}` must be positive, got {array}")
 
 

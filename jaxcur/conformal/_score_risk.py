@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Real
@@ -271,12 +272,13 @@ def _checked(
     gamma = level if gamma is None else gamma
     check_unit_interval("gamma", gamma)
     if is_concrete(losses) and losses.size:
-        bad = ~((losses >= 0) & (losses <= 1))
-        if bool(bad.any()):
-            row = int(jnp.argmax(bad))
+        host = np.asarray(losses)
+        bad = ~((host >= 0) & (host <= 1))
+        if bad.any():
+            row = int(np.argmax(bad))
             raise ValueError(
                 "`calibration_losses` must lie in [0, 1], got "
-                f"{float(losses[row])} at row {row}; divide by the largest loss"
+                f"{float(host[row])} at row {row}; divide by the largest loss"
             )
     weights = checked_weights(calibration, test, calibration_weights, test_weights)
     return _Inputs(losses, calibration, test, weights), gamma

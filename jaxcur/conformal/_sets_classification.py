@@ -407,8 +407,8 @@ def _draw(
         "uniforms", uniforms, key, rows, table.dtype, purpose=purpose
     )
     if uniforms is not None and is_concrete(draw):
-        bad = ~((draw >= 0) & (draw <= 1))
-        if bool(bad.any()):
+        host = np.asarray(draw)
+        if not ((host >= 0) & (host <= 1)).all():
             raise ValueError("`uniforms` must lie in [0, 1]")
     return jnp.broadcast_to(draw, rows)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
@@ -244,11 +245,10 @@ def _checked_scales(scales: Any, rows: Array) -> Array:
             f"`scales` must have shape {rows.shape}, one for each row, "
             f"got {array.shape}"
         )
-    bad = ~(array > 0) & ~jnp.isnan(array)
-    if is_concrete(array) and bool(bad.any()):
-        raise ValueError(
-            f"`scales` must be positive, got {float(array[jnp.argmax(bad)])}"
-        )
+    host = np.asarray(array) if is_concrete(array) else np.zeros(0)
+    bad = ~(host > 0) & ~np.isnan(host)
+    if bad.any():
+        raise ValueError(f"`scales` must be positive, got {float(host[bad][0])}")
     return jnp.where(array > 0, array, jnp.nan)
 
 

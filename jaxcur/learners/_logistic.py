@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int, Real
@@ -177,7 +178,8 @@ class Logistic:
         self, features: Any, target: Any, weights: Any
     ) -> tuple[Array, Array, Array]:
         features, target, weights = prepare(features, target, weights)
-        if is_concrete(target) and not bool(((target >= 0) & (target <= 1)).all()):
+        host = np.asarray(target) if is_concrete(target) else np.zeros(0)
+        if not ((host >= 0) & (host <= 1)).all():
             raise ValueError(
                 "`target` must lie in [0, 1] for logistic regression; "
                 "for example (labels > threshold)"

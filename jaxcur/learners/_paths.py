@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Real
@@ -65,7 +66,7 @@ class KernelRidgePathResult:
 def _check_path(regularizations: Any, dtype: Any) -> Array:
     (path,) = as_float(regularizations=regularizations)
     check_rank("regularizations", path, 1, "(r,)")
-    if is_concrete(path) and not bool((path > 0).all()):
+    if is_concrete(path) and not (np.asarray(path) > 0).all():
         raise ValueError(
             "`regularizations` must be positive; for least squares use "
             "learners.Ridge(0.0)"

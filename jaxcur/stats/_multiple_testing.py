@@ -27,11 +27,10 @@ def _checked(name: str, values: ArrayLike, *, high: float | None) -> Array:
     check_rank(name, array, 1, "(m,)")
     check_no_nan(name, array)
     if is_concrete(array) and array.size:
-        low_bad = bool((array < 0).any())
-        high_bad = high is not None and bool((array > high).any())
-        if low_bad or high_bad:
+        host = np.asarray(array)
+        if (host < 0).any() or (high is not None and (host > high).any()):
             span = "[0, 1]" if high is not None else "[0, inf]"
-            found = f"[{float(array.min())}, {float(array.max())}]"
+            found = f"[{host.min()}, {host.max()}]"
             raise ValueError(f"`{name}` must lie in {span}, got values in {found}")
     return array
 

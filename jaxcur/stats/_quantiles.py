@@ -134,7 +134,9 @@ def _first_reaching(weights: Array, q: Array) -> Array:
     with jax.enable_x64(True):
         masses = weights.astype(jnp.float64)
         # A power of two changes no digit and keeps the largest sums finite.
-        _, exponent = jnp.frexp(jnp.max(masses))
-        sums = jnp.cumsum(jnp.ldexp(masses, -exponent))
+        # It is read off the bits: jax 0.12 expands frexp outside the 64-bit mode.
+        bits = jax.lax.bitcast_convert_type(jnp.max(masses), jnp.int64)
+        inverse = jnp.clip(2045 - ((bits >> 52) & 0x7FF), 1, 2046) << 52
+        sums = jnp.cumsum(masses * jax.lax.bitcast_convert_type(inverse, jnp.float64))
         targets = q.astype(jnp.float64) * sums[-1] * guard
         return count_below(jax.lax.cummax(sums), targets)

@@ -16,9 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcur import learners
-from jaxcur.data import _drug_discovery as drugs
-from jaxcur.data import _remote
+from jaxcur import data, learners
 
 # One symbol of a SMILES string: an atom in brackets, a two-letter element, or a sign.
 _SYMBOL = re.compile(r"\[[^\]]*\]|Br|Cl|%\d\d|.")
@@ -69,7 +67,7 @@ def _models(d: int) -> tuple[Any, ...]:
 @functools.cache
 def predictions(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Predictions (16, N) of the 40 % that are not trained on, and who is good (N,)."""
-    found = drugs.load_drug_discovery(name)
+    found = data.load_drug_discovery(name)
     n = len(found.outcome)
     order = np.random.default_rng(zlib.crc32(name.encode())).permutation(n)
     train, rest = order[: n // 2], order[n // 2 + n // 10 :]
@@ -107,10 +105,10 @@ def available() -> tuple[list[Any], list[str]]:
     from paper_repro.optcs._studies import Study
 
     found, absent, why = [], [], ""
-    for name in drugs.DRUG_TASKS:
+    for name in data.DRUG_TASKS:
         try:
-            drugs.load_drug_discovery(name)
-        except (_remote.DownloadError, ModuleNotFoundError) as error:
+            data.load_drug_discovery(name)
+        except (data.DownloadError, ModuleNotFoundError) as error:
             absent.append(name)
             why = why or str(error)
             continue

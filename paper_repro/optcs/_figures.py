@@ -32,6 +32,11 @@ def _style(rule: str) -> str:
     return "-." if rule.startswith("split_") and rule not in COLOURS else "-"
 
 
+def _heading(study: str) -> str:
+    name = study.partition("/")[2]
+    return f"setting {name}" if name.isdigit() else name.replace("_", " ")
+
+
 def _curves(rules: list[str]) -> list[str]:
     """At most nine curves: of many split fractions the first, middle and last."""
     fractions = [rule for rule in rules if rule.startswith("split_0")]
@@ -51,7 +56,7 @@ def draw(path: Path, title: str, results: dict[str, Any]) -> None:
     count = len(results)
     width = max(3.1 * count + 0.6, 7.0)
     figure, axes = plt.subplots(
-        2, count, figsize=(width, 6.6), sharex=True, squeeze=False
+        2, count, figsize=(width, 6.6), sharex=True, sharey="row", squeeze=False
     )
     handles: dict[str, Any] = {}
     for column, (study, result) in enumerate(results.items()):
@@ -70,7 +75,8 @@ def draw(path: Path, title: str, results: dict[str, Any]) -> None:
                 axis.fill_between(
                     levels, low, high, color=colours[rule], alpha=0.13, lw=0
                 )
-                (handles[display(rule)],) = axis.plot(
+                name = display(rule, several="naive" in result["rules"])
+                (handles[name],) = axis.plot(
                     levels,
                     values[rate],
                     color=colours[rule],
@@ -84,14 +90,14 @@ def draw(path: Path, title: str, results: dict[str, Any]) -> None:
         axes[0, column].plot(
             levels, levels, color="black", linewidth=0.8, linestyle=":"
         )
-        top = max(max(result["rules"][rule]["fdr"]) for rule in rules)
-        axes[0, column].set_ylim(0, max(0.55, top + 0.06))
-        axes[1, column].set_ylim(-0.02, 1.02)
         axes[0, column].set_title(
-            f"{study.partition('/')[2]}  ({result['replications']} replications)",
+            f"{_heading(study)}  ({result['replications']} replications)",
             fontsize=9,
         )
         axes[1, column].set_xlabel("level (target FDR)", fontsize=9)
+    top = max(axis.dataLim.y1 for axis in axes[0])
+    axes[0, 0].set_ylim(0, min(1.02, max(0.55, top + 0.02)))
+    axes[1, 0].set_ylim(-0.02, 1.02)
     axes[0, 0].set_ylabel("FDR (dotted: the level)", fontsize=9)
     axes[1, 0].set_ylabel("power", fontsize=9)
     columns = min(len(handles), 6)

@@ -19,8 +19,10 @@ NAMES = {
 }
 
 
-def display(rule: str) -> str:
-    """A rule's name for readers."""
+def display(rule: str, *, several: bool = True) -> str:
+    """A rule's name for readers; of several models or of one."""
+    if rule == "full_0" and not several:
+        return NAMES["full"]
     if rule in NAMES:
         return NAMES[rule]
     if rule.startswith("full_"):
@@ -102,8 +104,36 @@ def write_markdown(path: Path, title: str, results: dict[str, Any]) -> None:
             values = result["rules"][rule]
             for rate, word in (("fdr", "FDR"), ("power", "power")):
                 cells = map(_cell, values[rate], values[f"{rate}_se"])
-                name = display(rule) if rate == "fdr" else ""
+                several = "naive" in result["rules"]
+                name = display(rule, several=several) if rate == "fdr" else ""
                 lines.append(f"| {name} | {word} | " + " | ".join(cells) + " |")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_gaussian(path: Path, table: dict[str, Any], rows: list[dict]) -> None:
+    """The four worlds: FDR and power of each rule, the independent figure beside it."""
+    other = {(row["study"], row["rule"], row["rate"]): row for row in rows}
+    lines = [
+        "# Four worlds in which nothing is fitted",
+        "",
+        "Ours (standard error) / an independent figure, where there is one.",
+        "",
+        "| world | level | rule | FDR | power |",
+        "|---|---|---|---|---|",
+    ]
+    for name, world in table.items():
+        for rule, values in world["rules"].items():
+            cells = []
+            for rate in ("fdr", "power"):
+                cell = _cell(values[rate], values[f"{rate}_se"])
+                row = other.get((f"gaussian/{name}", rule, rate))
+                cells.append(cell + (f" / {row['expected']:.3f}" if row else ""))
+            level = world["config"]["level"]
+            lines.append(
+                f"| {name} | {level:g} | {display(rule)} | " + " | ".join(cells) + " |"
+            )
+    lines += ["", *(f"* {k}: {v['config']['world']}" for k, v in table.items())]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

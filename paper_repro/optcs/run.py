@@ -179,11 +179,19 @@ def _gaussian_rows(table: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def report(out: Path, table: dict[str, Any] | None, results: dict[str, Any]) -> None:
-    """Write result.json, tables and figures."""
+    """Write result.json, tables and figures; studies not run this time stay."""
     out.mkdir(parents=True, exist_ok=True)
+    if (out / "result.json").is_file():
+        old = json.loads((out / "result.json").read_text(encoding="utf-8"))
+        table = table or old["gaussian"]
+        places = {name: place for place, name in enumerate(_by_name())}
+        both = {k: v for k, v in old["studies"].items() if k in places} | results
+        results = dict(sorted(both.items(), key=lambda item: places[item[0]]))
     rows = list(summary.comparisons(results))
     if table is not None:
-        rows = _gaussian_rows(table) + rows
+        first = _gaussian_rows(table)
+        _report.write_gaussian(out / "tables" / "gaussian.md", table, first)
+        rows = first + rows
     payload = {
         "environment": {
             "platform": platform.machine(),
@@ -279,15 +287,15 @@ def main(arguments: list[str] | None = None) -> int:
         for study in chosen:
             name = study.name.replace("/", "-")
             (state / f"{name}.state.json").unlink(missing_ok=True)
-    # Also where a shell started this in the background with Ctrl-C switched off.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     pool = None
     if options.jobs > 1:
         pool = concurrent.futures.ProcessPoolExecutor(
             options.jobs, mp_context=multiprocessing.get_context("spawn")
         )
     results = {}
+    # Also where a shell started this in the background with Ctrl-C switched off.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         default = 200 if options.quick else 2000
         table = gaussian(options.replications or default) if with_table else None
@@ -306,6 +314,9 @@ def main(arguments: list[str] | None = None) -> int:
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
         return 130
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
     if pool is not None:
         pool.shutdown()
     report(out, table, results)

@@ -35,7 +35,7 @@ def test_every_console_block_prints_what_it_shows(tmp_path, monkeypatch):
             command, _, expected = code.partition("\n")
             assert perform(command.removeprefix("$ "), tmp_path) == expected
             shown += 1
-    assert shown == 4
+    assert shown == 7
 
 
 def test_every_shell_line_and_every_option_exists(capsys):

@@ -1,5 +1,6 @@
 """`jaxcur select` with several models, and with features and no model yet."""
 
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from jaxcur.cli import main
 from jaxcur.cli._select_features import standardize
+from jaxcur.cli._select_several import _choices
 
 N, M, MODELS = 40, 25, ("a", "b", "c")
 
@@ -104,21 +106,19 @@ def test_the_definition_selects_somebody():
     assert len(optcs_by_hand(make_frame(0), "0.5")) > 3
 
 
-def test_the_choices_are_counted(run):
-    frame = make_frame()
-    frame["c"] = 0.0
-    table, output = run(frame, *several("--seed", "1"))
-    lines = output.out.splitlines()
-    assert "never chosen         c" in lines
-    at = next(i for i, line in enumerate(lines) if line.startswith("chosen models"))
-    counted = {}
-    for line in lines[at : at + 2]:
-        if line.endswith("selected"):
-            name, _, count, *_, won, _ = line.removeprefix("chosen models").split()
-            counted[name] = (int(count), int(won))
-    assert sum(count for count, _ in counted.values()) == M
-    won = table.chosen_model.value_counts().to_dict()
-    assert {k: n for k, (_, n) in counted.items() if n} == won and len(table)
+def test_the_choices_are_counted_most_often_first(run):
+    chosen, selected = np.array([2, 0, 2, 2, 0, 4]), np.array([1, 0, 1, 0, 0, 1], bool)
+    assert _choices(list("abcde"), chosen, selected) == [
+        ("chosen models", "c for 3 candidates, 2 selected"),
+        ("", "a for 2 candidates, 0 selected"),
+        ("", "e for 1 candidate, 1 selected"),
+        ("never chosen", "b, d"),
+    ]
+    table, output = run(make_frame(), *several("--seed", "1"))
+    counts = re.findall(r"(\w) for (\d+) candidates?, (\d+) selected", output.out)
+    assert sum(int(count) for _, count, _ in counts) == M
+    won = {name: int(won) for name, _, won in counts if won != "0"}
+    assert len(table) and table.chosen_model.value_counts().to_dict() == won
 
 
 def test_a_seed_repeats_and_random_pruning_keeps_what_deterministic_keeps(run):
@@ -134,9 +134,7 @@ def test_a_seed_repeats_and_random_pruning_keeps_what_deterministic_keeps(run):
 def test_only_the_order_within_a_column_counts(run):
     frame = make_frame()
     one = run(frame, *several("--seed", "0"))[0]
-    other = run(
-        frame.assign(b=np.exp(frame.b), c=frame.c - 7), *several("--seed", 0)
-    )
+    other = run(frame.assign(b=np.exp(frame.b), c=frame.c - 7), *several("--seed", 0))
     assert len(one) and one.id.tolist() == other[0].id.tolist()
     assert one.chosen_model.tolist() == other[0].chosen_model.tolist()
 

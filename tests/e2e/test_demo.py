@@ -12,6 +12,7 @@ import pytest
 
 from jaxcur.cli import demo, main
 from jaxcur.cli.demo.chapters import _patients_study as study
+from jaxcur.cli.demo.chapters._rates import mean_interval
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -190,7 +191,7 @@ def test_the_tuned_cut_is_the_lowest_that_looks_right():
 
 
 def test_a_mean_comes_with_its_normal_interval():
-    interval = study.mean_interval(np.array([0.0, 1.0] * 50))
+    interval = mean_interval(np.array([0.0, 1.0] * 50))
     assert interval.mean == 0.5
     half = 1.96 * (0.25 * 100 / 99) ** 0.5 / 10
     np.testing.assert_allclose(interval.upper - interval.mean, half, rtol=1e-12)

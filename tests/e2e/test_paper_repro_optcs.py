@@ -58,6 +58,19 @@ def test_a_batch_of_replications_does_not_depend_on_its_size(tmp_path):
     assert one["results"]["0"] == two["results"]["0"]
 
 
+def test_a_report_keeps_the_studies_that_were_not_run(tmp_path):
+    def result(value):
+        rates = {"fdr": [value], "fdr_se": [0.0], "power": [value], "power_se": [0.0]}
+        config = {"replications": 1, "levels": [0.3], "config": {}}
+        return config | {"rules": {"naive": rates}}
+
+    run.report(tmp_path, None, {"msel_liang/1": result(0.1)})
+    run.report(tmp_path, None, {"bundled/diabetes": result(0.2)})
+    studies = json.loads((tmp_path / "result.json").read_text())["studies"]
+    assert list(studies) == ["bundled/diabetes", "msel_liang/1"]
+    assert studies["msel_liang/1"]["rules"]["naive"]["fdr"] == [0.1]
+
+
 def test_results_of_another_description_are_set_aside(tmp_path):
     path = tmp_path / "x.state.json"
     store = Store(path, "one")

@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from jaxcur import conformal, data, learners
+from jaxcur.cli.demo.chapters._rates import Rates, outcome_rates
 
 THRESHOLD = 140.0
 LEVEL = 0.1
@@ -36,28 +37,6 @@ class Split(NamedTuple):
     calibration_labels: Array
     predictions: Array
     labels: Array
-
-
-class Rates(NamedTuple):
-    """What a rule did on every split; each of shape (splits,).
-
-    Attributes:
-        false_share: share of the selected that is wrong, 0 when nothing is selected.
-        found_share: share of the interesting candidates that is selected.
-        num_selected: how many are selected.
-    """
-
-    false_share: np.ndarray
-    found_share: np.ndarray
-    num_selected: np.ndarray
-
-
-class Interval(NamedTuple):
-    """A mean over splits with its 95 % interval."""
-
-    mean: float
-    lower: float
-    upper: float
 
 
 def load() -> Patients:
@@ -115,18 +94,6 @@ def tuned_cut(split: Split, level: float) -> Array:
     return jnp.min(jnp.where(good_enough, cuts, jnp.inf))
 
 
-def _rates(selected: Array, labels: Array) -> Array:
-    interesting = labels > THRESHOLD
-    count = selected.sum()
-    return jnp.stack(
-        [
-            (selected & ~interesting).sum() / jnp.maximum(count, 1),
-            (selected & interesting).sum() / jnp.maximum(interesting.sum(), 1),
-            count.astype(jnp.float32),
-        ]
-    )
-
-
 def _first(split: Split, size: int) -> Split:
     """The same split with fewer calibration rows."""
     return split._replace(
@@ -163,7 +130,10 @@ def _study(keys: Array, patients: Patients) -> dict[Rule, Array]:
     def one(key: Array) -> dict[Rule, Array]:
         split = draw_split(key, patients)
         masks = _masks(split)
-        return {rule: _rates(mask, split.labels) for rule, mask in masks.items()}
+        return {
+            rule: outcome_rates(mask, split.labels > THRESHOLD)
+            for rule, mask in masks.items()
+        }
 
     return jax.lax.map(one, keys, batch_size=_BATCH)
 
@@ -176,11 +146,3 @@ def study(keys: Array, patients: Patients) -> dict[Rule, Rates]:
     """
     found = _study(keys, patients)
     return {rule: Rates(*np.asarray(table).T) for rule, table in found.items()}
-
-
-def mean_interval(values: np.ndarray) -> Interval:
-    """Mean over independent splits and its normal 95 % interval."""
-    values = np.asarray(values, np.float64)
-    mean = float(values.mean())
-    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
-    return Interval(mean, mean - half, mean + half)

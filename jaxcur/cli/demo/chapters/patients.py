@@ -7,19 +7,14 @@ import pandas as pd
 from jaxcur import plots
 from jaxcur.cli.demo._chapter import Chapter, Picture, Table
 from jaxcur.cli.demo.chapters import _patients_study as study
-from jaxcur.cli.demo.chapters._patients_study import (
-    LEVEL,
-    Rates,
-    Rule,
-    mean_interval,
-)
+from jaxcur.cli.demo.chapters._patients_study import LEVEL, Rule
+from jaxcur.cli.demo.chapters._rates import Rates, curve, display, row, share
 
 Found = dict[Rule, Rates]
 OURS: Rule = ("conformal", LEVEL)
 NAIVE: Rule = ("naive", None)
 SHIFTED: Rule = ("naive, shifted", None)
 
-_PERCENT = "{:.1%}"
 _CODE = """\
 from jaxcur import conformal
 
@@ -81,29 +76,24 @@ def _setup(num_splits: int) -> tuple[str, ...]:
     )
 
 
-def _share(values: np.ndarray) -> str:
-    interval = mean_interval(values)
-    return f"{interval.mean:.1%} ({interval.lower:.1%} to {interval.upper:.1%})"
-
-
 def _findings(rates: Found) -> tuple[str, ...]:
     naive, kept = rates[NAIVE], rates[OURS]
     small = min(study.CALIBRATION_SIZES)
     tuned, few = rates["tuned", small], rates["conformal", small]
     return (
-        f"The naive cut is wrong in {_share(naive.false_share)} of its calls, and "
+        f"The naive cut is wrong in {share(naive.false_share)} of its calls, and "
         "nothing about it says so beforehand.",
-        f"Conformal selection at level 10% is wrong in {_share(kept.false_share)}: "
+        f"Conformal selection at level 10% is wrong in {share(kept.false_share)}: "
         "within its budget.",
-        f"The price is power: it finds {_share(kept.found_share)} of the patients "
-        f"above 140, the naive cut {_share(naive.found_share)}; in "
+        f"The price is power: it finds {share(kept.found_share)} of the patients "
+        f"above 140, the naive cut {share(naive.found_share)}; in "
         f"{(kept.num_selected == 0).mean():.0%} of the splits it selects nobody.",
         f"A model that predicts {study.SHIFT:g} too high ruins the naive cut "
-        f"(wrong in {_share(rates[SHIFTED].false_share)}) and leaves conformal "
+        f"(wrong in {share(rates[SHIFTED].false_share)}) and leaves conformal "
         "selection exactly as it was: only the order of the predictions matters.",
         f"With {small} calibration patients, the cut that looks right on them is wrong "
-        f"in {_share(tuned.false_share)}; conformal selection in "
-        f"{_share(few.false_share)}, by selecting only when it can "
+        f"in {share(tuned.false_share)}; conformal selection in "
+        f"{share(few.false_share)}, by selecting only when it can "
         "afford to.",
     )
 
@@ -170,7 +160,7 @@ def _rules_table(rates: Found, num_splits: int) -> Table:
         "conformal selection, useless model": ("conformal, useless model", LEVEL),
     }
     frame = pd.DataFrame(
-        [{"rule": name, **_row(rates[place])} for name, place in names.items()]
+        [{"rule": name, **row(rates[place])} for name, place in names.items()]
     )
     return Table(
         name="patients-rules",
@@ -178,40 +168,8 @@ def _rules_table(rates: Found, num_splits: int) -> Table:
         f"140. Means over {num_splits:,} random splits. The useless model has its "
         "predictions shuffled between patients.",
         frame=frame,
-        display=_display(frame),
+        display=display(frame),
     )
-
-
-_FORMS = {
-    "wrong among selected": _PERCENT,
-    "95% from": _PERCENT,
-    "95% to": _PERCENT,
-    "found": _PERCENT,
-    "mean selected": "{:.1f}",
-    "splits with none": _PERCENT,
-    "level": "{:.0%}",
-}
-
-
-def _display(frame: pd.DataFrame) -> dict[str, str]:
-    return {name: form for name, form in _FORMS.items() if name in frame.columns}
-
-
-def _row(rate: Rates) -> dict[str, float]:
-    interval = mean_interval(rate.false_share)
-    return {
-        "wrong among selected": interval.mean,
-        "95% from": interval.lower,
-        "95% to": interval.upper,
-        "found": mean_interval(rate.found_share).mean,
-        "mean selected": float(rate.num_selected.mean()),
-        "splits with none": float((rate.num_selected == 0).mean()),
-    }
-
-
-def _curve(label: str, chosen: list[np.ndarray]) -> plots.Curve:
-    intervals = np.array([mean_interval(values) for values in chosen])
-    return plots.Curve(label, *intervals.T)
 
 
 def _level_picture(rates: Found, num_splits: int) -> Picture:
@@ -223,8 +181,8 @@ def _level_picture(rates: Found, num_splits: int) -> Picture:
         axes[0],
         study.LEVELS,
         [
-            _curve("conformal selection", [rate.false_share for rate in ours]),
-            _curve("naive cut (knows no level)", [rate.false_share for rate in naive]),
+            curve("conformal selection", [rate.false_share for rate in ours]),
+            curve("naive cut (knows no level)", [rate.false_share for rate in naive]),
         ],
         ylabel="wrong among selected",
         diagonal=True,
@@ -235,8 +193,8 @@ def _level_picture(rates: Found, num_splits: int) -> Picture:
         axes[1],
         study.LEVELS,
         [
-            _curve("conformal selection", [rate.found_share for rate in ours]),
-            _curve("naive cut (knows no level)", [rate.found_share for rate in naive]),
+            curve("conformal selection", [rate.found_share for rate in ours]),
+            curve("naive cut (knows no level)", [rate.found_share for rate in naive]),
         ],
         ylabel="found, of those above 140",
         xlabel=xlabel,
@@ -259,13 +217,13 @@ def _level_picture(rates: Found, num_splits: int) -> Picture:
 
 def _level_table(rates: Found, num_splits: int) -> Table:
     frame = pd.DataFrame(
-        [{"level": q, **_row(rates["conformal", q])} for q in study.LEVELS]
+        [{"level": q, **row(rates["conformal", q])} for q in study.LEVELS]
     )
     return Table(
         name="patients-levels",
         caption=f"Conformal selection at seven levels, over {num_splits:,} splits.",
         frame=frame,
-        display=_display(frame),
+        display=display(frame),
     )
 
 
@@ -300,7 +258,7 @@ def _size_table(rates: Found, num_splits: int) -> Table:
     rules = (("conformal selection", "conformal"), ("tuned cut", "tuned"))
     frame = pd.DataFrame(
         [
-            {"calibration rows": size, "rule": name, **_row(rates[rule, size])}
+            {"calibration rows": size, "rule": name, **row(rates[rule, size])}
             for size in study.CALIBRATION_SIZES
             for name, rule in rules
         ]
@@ -311,5 +269,5 @@ def _size_table(rates: Found, num_splits: int) -> Table:
         "the lowest one with at most 10% errors on the calibration rows themselves; "
         f"nothing backs it. Means over {num_splits:,} random splits.",
         frame=frame,
-        display=_display(frame),
+        display=display(frame),
     )
