@@ -4,6 +4,7 @@ The environment is prepared before jax is first imported: the number of simulate
 devices and the compilation cache cannot be changed afterwards.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,18 @@ def pytest_collection_modifyitems(
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
+
+
+@pytest.fixture(autouse=True, scope="module")
+def release_programs() -> Iterator[None]:
+    """Drop the compiled programs of a module when its tests are done.
+
+    Thousands of them in one process cost gigabytes and exhaust the memory maps that
+    the system grants a process, which ends in a crash. The cache on disk stays.
+    """
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
