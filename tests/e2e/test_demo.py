@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxcur.cli import demo, main
+from jaxcur.cli.demo.chapters import _many_models_study as many
 from jaxcur.cli.demo.chapters import _patients_study as study
 from jaxcur.cli.demo.chapters._rates import mean_interval
 
@@ -56,6 +57,12 @@ def report(tmp_path_factory):
 def patients():
     keys = jax.random.split(jax.random.key(11), 1_000)
     return study.study(keys, study.load())
+
+
+@pytest.fixture(scope="module")
+def many_models():
+    # As many splits as the quick demo, which therefore has compiled the program.
+    return many.study(jax.random.split(jax.random.key(11), 1_000), study.load())
 
 
 def test_the_report_needs_nothing_outside_itself(report):
@@ -130,7 +137,7 @@ def test_the_findings_are_printed(tmp_path, capsys, monkeypatch):
 def test_bad_options_are_one_line_and_exit_code_two(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for words, part in (
-        (["--only", "nonsense"], "there are: patients"),
+        (["--only", "nonsense"], "there are: patients, many_models"),
         (["--out", str(tmp_path / "file")], "cannot make the folder"),
         (["--seed", "-1"], "--seed"),
     ):
@@ -188,6 +195,56 @@ def test_the_tuned_cut_is_the_lowest_that_looks_right():
     assert float(study.tuned_cut(split, 0.5)) == 1.0
     never = split._replace(calibration_labels=np.zeros(4))
     assert float(study.tuned_cut(never, 0.1)) == np.inf
+
+
+def test_every_valid_choice_of_a_model_keeps_the_level_and_the_naive_one_does_not(
+    many_models,
+):
+    for (rule, place), found in many_models.items():
+        level = place if isinstance(place, float) else many.LEVEL
+        share = found.false_share
+        error = share.std() / len(share) ** 0.5
+        if rule != "naive":
+            assert share.mean() <= level + 6 * error
+        elif place in (0.1, 0.2, 10, 20):
+            assert share.mean() - 6 * error > 1.2 * level
+
+
+def test_optcs_finds_more_than_other_valid_choices_at_the_level_of_the_report(
+    many_models,
+):
+    ours = many_models["optcs", many.LEVEL].found_share
+    for rule in ("one model", "likeliest model", "half"):
+        gap = ours - many_models[rule, many.LEVEL].found_share
+        assert gap.mean() - 6 * gap.std() / len(gap) ** 0.5 > 0.02
+
+
+def test_fewer_models_are_the_first_models(many_models):
+    # Two ways to the same selections: all models or one model at the same level.
+    for rule in ("naive", "optcs"):
+        for count, same in ((many.NUM_MODELS, rule), (1, "one model")):
+            for part, other in zip(
+                many_models[rule, count], many_models[same, many.LEVEL], strict=True
+            ):
+                np.testing.assert_array_equal(part, other)
+
+
+def test_pruning_without_a_draw_keeps_no_more(many_models):
+    for level in many.LEVELS:
+        drawn = many_models["optcs", level].num_selected
+        fixed = many_models["optcs, deterministic", level].num_selected
+        assert (fixed <= drawn).all() and (fixed < drawn).any()
+
+
+def test_a_split_deals_every_patient_once_and_every_model_its_own_share():
+    deal = many._deal(jax.random.key(5), 442, 10)
+    assert sorted(deal.order.tolist()) == list(range(442))
+    assert deal.rows.shape == (20, 30) and deal.columns.shape == (20, 3)
+    for rows, columns in zip(deal.rows.tolist(), deal.columns.tolist(), strict=True):
+        assert len(set(rows)) == 30 and max(rows) < 142
+        assert len(set(columns)) == 3 and max(columns) < 10
+    assert len({tuple(rows) for rows in deal.rows.tolist()}) == 20
+    assert 0 < float(deal.xi) <= 1
 
 
 def test_a_mean_comes_with_its_normal_interval():

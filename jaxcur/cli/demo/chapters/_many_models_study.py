@@ -48,14 +48,38 @@ class Split(NamedTuple):
     xi: Array
 
 
-def _small_model(key: Array, features: Array, target: Array) -> tuple[Array, Array]:
+class _Deal(NamedTuple):
+    """Everything random about a split: who goes where, who knows what, and the draw."""
+
+    order: Array
+    rows: Array
+    columns: Array
+    xi: Array
+
+
+def _deal(key: Array, num_patients: int, num_columns: int) -> _Deal:
+    # Sorting random integers is a random order. One stream of bits for all of them
+    # keeps the program small: every call of the generator is compiled anew.
+    sizes = (num_patients, NUM_MODELS * NUM_TRAIN, NUM_MODELS * num_columns, 1)
+    bits = jax.random.bits(key, (sum(sizes),), jnp.uint32)
+    patients, rows, columns, last = jnp.split(bits, np.cumsum(sizes)[:-1])
+    rows = jnp.argsort(rows.reshape(NUM_MODELS, NUM_TRAIN))
+    columns = jnp.argsort(columns.reshape(NUM_MODELS, num_columns))
+    return _Deal(
+        jnp.argsort(patients),
+        rows[:, :NUM_PATIENTS_EACH],
+        columns[:, :NUM_MEASURED],
+        ((last[0] >> 8).astype(jnp.float32) + 1) / 2**24,
+    )
+
+
+def _small_model(
+    rows: Array, columns: Array, features: Array, target: Array
+) -> tuple[Array, Array]:
     """Predictions for everybody from few patients and few measurements, and its error.
 
     `features` (442, d) and `target` (442,) start with the training patients.
     """
-    key_rows, key_columns = jax.random.split(key)
-    rows = jax.random.permutation(key_rows, NUM_TRAIN)[:NUM_PATIENTS_EACH]
-    columns = jax.random.permutation(key_columns, features.shape[1])[:NUM_MEASURED]
     ridge = learners.Ridge(_PENALTY)
     x, y = features[rows][:, columns], target[rows]
     error = y - ridge.leave_one_out(x, y)
@@ -65,13 +89,13 @@ def _small_model(key: Array, features: Array, target: Array) -> tuple[Array, Arr
 
 def draw_split(key: Array, patients: Patients) -> Split:
     """Deal the patients at random and fit every model on its share of the training."""
-    key_deal, key_models, key_xi = jax.random.split(key, 3)
-    order = jax.random.permutation(key_deal, patients.progression.shape[0])
-    features, target = patients.features[order], patients.progression[order]
+    deal = _deal(key, *patients.features.shape)
+    features = patients.features[deal.order]
+    target = patients.progression[deal.order]
     known = features[:NUM_TRAIN]
     features = (features - known.mean(axis=0)) / known.std(axis=0)
-    small, own_error = jax.vmap(_small_model, in_axes=(0, None, None))(
-        jax.random.split(key_models, NUM_MODELS), features, target
+    small, own_error = jax.vmap(_small_model, in_axes=(0, 0, None, None))(
+        deal.rows, deal.columns, features, target
     )
     ridge = learners.Ridge(_PENALTY)
     whole = ridge.fit(features[:NUM_TRAIN], target[:NUM_TRAIN])
@@ -90,7 +114,7 @@ def draw_split(key: Array, patients: Patients) -> Split:
         calibration[-1],
         test[-1],
         target[last:] > THRESHOLD,
-        1 - jax.random.uniform(key_xi),
+        deal.xi,
     )
 
 
@@ -116,13 +140,13 @@ def masks(split: Split, level: Array) -> dict[str, Array]:
     calibration, test = split.calibration, split.test
     likely = jnp.argmin(split.own_error)
     drawn = conformal.optcs_msel(calibration, test, level=level, xi=split.xi)
-    fixed = conformal.optcs_msel(
-        calibration, test, level=level, pruning="deterministic"
+    unpruned = conformal.prune(
+        drawn.p_values, drawn.auxiliary_sizes, level=level, pruning="deterministic"
     )
     return {
         "naive": conformal.naive_best_of_k(calibration, test, level=level),
         "optcs": drawn.selected,
-        "optcs, deterministic": fixed.selected,
+        "optcs, deterministic": unpruned,
         "one model": _plain(calibration[0], test[0], level),
         "likeliest model": _plain(calibration[likely], test[likely], level),
         "half": _choose_on_half(split, level),
