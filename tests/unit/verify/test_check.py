@@ -293,6 +293,8 @@ def test_control_c_in_a_real_process():
     # A signal from inside, at the third unit: the report is printed all the same.
     code = """
 import signal, jax
+# A shell starts background jobs with the signal ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from jaxcur import verify
 from jaxcur.verify._simulate import Runner
 run, calls = Runner.__call__, []
