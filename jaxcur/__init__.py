@@ -4,6 +4,8 @@ Each subpackage answers one kind of question; importing `jaxcur` loads none of t
 
 * `conformal`: select candidates with the false discovery rate under control;
   prediction sets with guaranteed coverage; conformal risk control.
+* `debiased`: regressions and other estimates from machine labels, made valid by a few
+  gold labels; `frames` fits them to data frames by formula.
 * `learners`: fitted predictors behind one protocol, with closed-form leave-one-out.
 * `stats`: ranks, multiple testing, weighted quantiles, exact intervals for rates.
 * `verify`: check by simulation, at an honest error rate, that a promise holds.
@@ -18,6 +20,8 @@ __version__ = "0.1.0"
 _SUBPACKAGES = (
     "conformal",
     "data",
+    "debiased",
+    "frames",
     "guarantees",
     "learners",
     "plots",

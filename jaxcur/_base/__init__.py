@@ -1,4 +1,4 @@
-"""Floor 0: validation, dtypes, draws and optional imports. No statistics."""
+"""Floor 0: validation, dtypes, draws, progress, optional imports. No statistics."""
 
 from jaxcur._base._checks import (
     as_float,
@@ -12,9 +12,11 @@ from jaxcur._base._checks import (
 from jaxcur._base._draws import resolve_uniforms
 from jaxcur._base._extras import import_extra
 from jaxcur._base._levels import DECIMALS, decimal_float64, exact_fraction
+from jaxcur._base._progress import ProgressBar
 
 __all__ = [
     "DECIMALS",
+    "ProgressBar",
     "as_float",
     "check_choice",
     "check_no_nan",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import jaxcur
-from jaxcur.cli import _demo, _select, _verify
+from jaxcur.cli import _demo, _estimate, _select, _verify
 from jaxcur.cli._errors import CommandError
 
 _EPILOG = """\
@@ -19,6 +19,10 @@ examples:
   jaxcur select patients.csv --prediction p --label y --above 140 --level 0.1 \\
       --out selected.csv
       choose rows whose unseen y exceeds 140, at most 10 % of them wrong on average
+
+  jaxcur estimate posts.csv --formula "y ~ x1 + x2" --model logit \\
+      --predicted y=y_llm --prob pi
+      regression on machine labels y_llm, debiased by the gold labels y of some rows
 
   jaxcur verify
       check by simulation the promises this library makes
@@ -55,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser
     )
-    for module in (_select, _verify, _demo):
+    for module in (_select, _estimate, _verify, _demo):
         module.add_parser(commands)
     return parser
 

@@ -1,4 +1,4 @@
-"""Shared statistics: ranks, multiple testing, quantiles, exact intervals.
+"""Shared statistics: ranks, multiple testing, quantiles, intervals, isotonic fits.
 
 Everything that sorts in this library sorts here.
 """
@@ -6,6 +6,7 @@ Everything that sorts in this library sorts here.
 from jaxcur.stats._grid import grid_cutoff, grid_cutoff_exact, grid_thresholds
 from jaxcur.stats._group_sort import group_sort
 from jaxcur.stats._intervals import clopper_pearson
+from jaxcur.stats._isotonic import isotonic_regression
 from jaxcur.stats._multiple_testing import (
     adjust_p_values,
     benjamini_hochberg,
@@ -25,6 +26,7 @@ from jaxcur.stats._sort import (
     sort,
     sort_with_order,
 )
+from jaxcur.stats._student_t import student_t_quantile, student_t_tail
 
 __all__ = [
     "adjust_p_values",
@@ -38,6 +40,7 @@ __all__ = [
     "grid_cutoff_exact",
     "grid_thresholds",
     "group_sort",
+    "isotonic_regression",
     "order_keys",
     "quantile_bh",
     "ranks",
@@ -45,6 +48,8 @@ __all__ = [
     "sort_with_order",
     "step_up",
     "storey_bh",
+    "student_t_quantile",
+    "student_t_tail",
     "tie_guard",
     "weighted_quantile",
 ]

@@ -10,9 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
 from jaxcur._base import as_float, exact_fraction, is_concrete
-
-# More continued-fraction terms than a tail of 1e9 trials asks for (about sqrt(n)).
-_MAX_TERMS = 50_000
+from jaxcur.stats._incomplete_beta import bisect_bits, incomplete_beta
 
 
 def clopper_pearson(
@@ -144,10 +142,10 @@ def _clopper_pearson(k: Array, n: Array, delta: Array) -> tuple[Array, Array]:
     )
 
     def too_low(p: Array) -> Array:
-        below, above = _incomplete_beta(a, b, p)
+        below, above = incomplete_beta(a, b, p)
         return jnp.where(is_upper, above > tail, below < tail)
 
-    lower, upper = _bisect_bits(too_low, a)
+    lower, upper = bisect_bits(too_low, a)
     # Closed forms where all trials agree: exact, and no precision is lost near 0 or 1.
     n_safe = jnp.where(legal & (n > 0), n, one)
     delta_safe = jnp.where(legal, delta, 0.25 * one)
@@ -157,64 +155,3 @@ def _clopper_pearson(k: Array, n: Array, delta: Array) -> tuple[Array, Array]:
     lower = jnp.where(delta == 0, 0.0, lower)
     upper = jnp.where(delta == 0, 1.0, upper)
     return jnp.where(legal, lower, jnp.nan), jnp.where(legal, upper, jnp.nan)
-
-
-def _bisect_bits(too_low: Any, like: Array) -> Array:
-    """First double in [0, 1] that is not too low.
-
-    Doubles of one sign order as their bit patterns do, so halving the range of patterns
-    62 times finds the root to the last bit, however small it is.
-    """
-    low = jnp.zeros(like.shape, jnp.int64)
-    high = jnp.full(like.shape, np.float64(1.0).view(np.int64), jnp.int64)
-
-    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = ends
-        middle = low + (high - low) // 2
-        up = too_low(jax.lax.bitcast_convert_type(middle, jnp.float64))
-        return jnp.where(up, middle, low), jnp.where(up, high, middle)
-
-    steps = jnp.int64(62)
-    _, high = jax.lax.fori_loop(jnp.int64(0), steps, halve, (low, high))
-    return jax.lax.bitcast_convert_type(high, jnp.float64)
-
-
-def _incomplete_beta(a: Array, b: Array, x: Array) -> tuple[Array, Array]:
-    """I_x(a, b) and 1 - I_x(a, b) in float64, each accurate when it is the small one.
-
-    `jax.scipy.special.betainc` cannot be used here: its lowering reads the global
-    64-bit setting and fails inside a float32 program. The continued fraction is that
-    of the NIST handbook, 8.17.22, evaluated by Lentz's method.
-    """
-    tiny = jnp.float64(1e-300)
-    swap = x > (a + 1) / (a + b + 2)
-    x_safe = jnp.clip(x, tiny, 1.0)
-    log_x, log_y = jnp.log(x_safe), jnp.log1p(-x_safe)
-    log_front = a * log_x + b * log_y
-    log_front += jax.lax.lgamma(a + b) - jax.lax.lgamma(a) - jax.lax.lgamma(b)
-    p, q = jnp.where(swap, b, a), jnp.where(swap, a, b)
-    z = jnp.where(swap, 1 - x, x)
-
-    def away(value: Array) -> Array:
-        return jnp.where(jnp.abs(value) < tiny, tiny, value)
-
-    def term(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        m, c, d, value, _ = state
-        even = m * (q - m) * z / ((p + 2 * m - 1) * (p + 2 * m))
-        d = 1 / away(1 + even * d)
-        c = away(1 + even / c)
-        value = value * c * d
-        odd = -(p + m) * (p + q + m) * z / ((p + 2 * m) * (p + 2 * m + 1))
-        d = 1 / away(1 + odd * d)
-        c = away(1 + odd / c)
-        return m + 1, c, d, value * c * d, jnp.abs(c * d - 1)
-
-    def unfinished(state: tuple[Array, ...]) -> Array:
-        return (state[0] < _MAX_TERMS) & jnp.any(state[4] > 1e-15)
-
-    one = jnp.ones_like(z)
-    first = 1 / away(one - (p + q) * z / (p + 1))
-    state = (jnp.float64(1.0), one, first, first, one)
-    fraction = jax.lax.while_loop(unfinished, term, state)[3]
-    small = jnp.clip(jnp.exp(log_front - jnp.log(p)) * fraction, 0.0, 1.0)
-    return jnp.where(swap, 1 - small, small), jnp.where(swap, small, 1 - small)

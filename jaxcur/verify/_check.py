@@ -9,10 +9,9 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxcur._base import check_unit_interval
+from jaxcur._base import ProgressBar, check_unit_interval
 from jaxcur.verify._claims import FAILED, Claim, Claims, as_claims
 from jaxcur.verify._evidence import DELTA_CERTIFY, DELTA_REFUTE, check_deltas
-from jaxcur.verify._progress import ProgressBar
 from jaxcur.verify._report import Report, make_report
 from jaxcur.verify._simulate import Replicate, Runner
 from jaxcur.verify._study import Study, read_saved, write_saved
@@ -140,7 +139,9 @@ def check(
     if saved is not None:
         study.resume(saved, accumulate=accumulate)
     is_first = jax.process_index() == 0
-    bar = ProgressBar(max_replications, progress if is_first else False)
+    bar = ProgressBar(
+        "verify", max_replications, "replications", progress if is_first else False
+    )
     interrupted = False
     try:
         _loop(
@@ -186,7 +187,7 @@ def _loop(
         while study.done < target:
             metrics, count = feed.take(study.done, target)
             study.absorb(metrics, count)
-            bar.update(study.done, decided, len(study.claims))
+            bar.update(study.done, f", {decided}/{len(study.claims)} claims decided")
         study.look()
         decided = study.num_decided()
         batch = min(2 * batch, max_batch_size)
