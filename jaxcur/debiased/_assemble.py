@@ -74,7 +74,7 @@ def run(
     if metric is None:
         metric = jnp.eye(num_moments, dtype=init.dtype)
     fitted = fit(model, plan, prepared.rows, prepared.labeled, init, matrix, metric)
-    design_numbers = _describe(
+    design_numbers = describe(
         prepared._replace(sizes=None, signs=None),  # pyright: ignore
         signs=prepared.signs,
         axis_name=axis_name,
@@ -134,7 +134,7 @@ class DesignNumbers(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("signs", "axis_name", "cluster_counts"))
-def _describe(
+def describe(
     prepared: Prepared,
     *,
     signs: tuple[int, ...],

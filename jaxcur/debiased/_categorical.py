@@ -2,7 +2,6 @@
 
 from typing import Any, Unpack
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Integer, Real
 
 from jaxcur._base import is_concrete
 from jaxcur.debiased._assemble import (
-    _describe,
     check_gram,
     check_variance,
+    describe,
     dress,
     review,
 )
@@ -200,7 +200,7 @@ def _fixed_effects(
         effects = count_effects(prepared.rows.weight > 0, ids, sizes)
         left = prepared.num_rows - p
         fitted = _scale(fitted, left / (left - effects))
-    numbers = _describe(
+    numbers = describe(
         prepared._replace(sizes=None, signs=None),  # pyright: ignore
         signs=prepared.signs,
         axis_name=None,

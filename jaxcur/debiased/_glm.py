@@ -1,7 +1,7 @@
 """Debiased generalised linear models beyond the three common ones."""
 
 import functools
-from typing import Any, Literal, Unpack
+from typing import Literal, Unpack
 
 import jax
 import jax.numpy as jnp

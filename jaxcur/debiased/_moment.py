@@ -117,8 +117,8 @@ def estimate(
     ]
     if shapes[0] != shapes[1]:
         raise ValueError(
-            f"`observed` and `predicted` must have the same shapes, got {shapes[0]} and "
-            f"{shapes[1]}"
+            f"`observed` and `predicted` must have the same shapes, got {shapes[0]} "
+            f"and {shapes[1]}"
         )
     seen = _shared(observed, predicted, seen, guess)
     one = jax.tree.map(lambda leaf: leaf[0], guess)
@@ -128,8 +128,8 @@ def estimate(
     q = shape[0] if shape else 1
     if q < start.shape[0]:
         raise ValueError(
-            f"`moment` returns {q} moments for {start.shape[0]} parameters; at least as "
-            "many are needed"
+            f"`moment` returns {q} moments for {start.shape[0]} parameters; at least "
+            "as many are needed"
         )
     result = run(
         UserMoment(moment, is_affine=affine),
@@ -284,6 +284,6 @@ def _check_relevance(z: np.ndarray, x: np.ndarray) -> None:
         return
     if np.linalg.matrix_rank(z.T @ x) < x.shape[1]:
         raise ValueError(
-            "`instruments` do not identify the coefficients: the cross-product with `X` "
-            f"has rank {np.linalg.matrix_rank(z.T @ x)}, not {x.shape[1]}"
+            "`instruments` do not identify the coefficients: the cross-product with "
+            f"`X` has rank {np.linalg.matrix_rank(z.T @ x)}, not {x.shape[1]}"
         )

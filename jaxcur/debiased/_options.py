@@ -25,8 +25,8 @@ class Options(TypedDict, total=False):
         weights: shape (N,), survey weights, finite and >= 0. A row of weight 0 is not
             there, whatever its entries: pad with it.
         power_tuning: how much of the predictions to use. "optimal": the matrix with
-            least variance for every coefficient; "scalar": one number; "per_coordinate":
-            one number per coefficient; None: 1, the plain estimator (DSL); a number
+            least variance for every coefficient; "scalar": one number;
+            "per_coordinate": one number per coefficient; None: 1, the plain estimator (DSL); a number
             lambda, or a matrix (q, q). 0 uses labelled rows only. PPI with
             `lam` and n labelled, N' other rows is lambda = lam (n + N') / N'.
         small_sample: None, "hc1" (factor N / (N - p)) or "cr1" (clusters:

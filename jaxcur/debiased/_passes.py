@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -86,9 +87,6 @@ class Memory:
         if self._path is not None and self._path.exists():
             self._entries = self._load(self._path)
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def find(self, request: str) -> dict[str, Any] | None:
         """The stored answer, if there is one."""
         for known, answer in self._entries:
@@ -113,7 +111,7 @@ class Memory:
 
     def _load(self, path: Path) -> list[tuple[str, dict[str, Any]]]:
         try:
-            with np.load(path, allow_pickle=False) as saved:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
                 content = json.loads(str(saved["text"][()]))
                 arrays = {
                     int(name.removeprefix("array_")): saved[name]
@@ -124,7 +122,7 @@ class Memory:
                     (request, _unpack(value, arrays))
                     for request, value in content["entries"]
                 ]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise ValueError(
                 f"`state_path` {path} is not a state of this function; delete it to "
                 "start again"
@@ -194,6 +192,7 @@ class Passes:
         """All chunks in their common form, skipping those without rows."""
         self._num_passes += 1
         self._bar.restart(f"pass {self._num_passes}, {label}", total)
+        self._bar.update(0)
         index = -1
         for index, chunk in enumerate(self._chunks()):
             try:

@@ -84,7 +84,7 @@ def prepare(
     xp: Any = np if concrete and axis_name is None else jnp
     reduce = reducer(axis_name)
     mask = _as_mask(xp, labeled, n)
-    design = resolve_design(design, sampling_prob, strata)
+    scheme = resolve_design(design, sampling_prob, strata)
     weight = _as_weights(xp, weights, n, dtype)
     present = weight > 0
     if weights is not None:
@@ -97,7 +97,7 @@ def prepare(
         )
     if xp is np and not mask.any():
         raise ValueError("no labelled rows: `labeled` is False everywhere")
-    ids, num_strata = _as_strata(design, strata, n)
+    ids, num_strata = _as_strata(scheme, strata, n)
     ids = xp.asarray(ids)
 
     def total(values: Any) -> Any:
@@ -115,9 +115,9 @@ def prepare(
 
     num_rows, num_labeled = total(present), total(mask)
     is_usable = num_labeled > 0
-    if sampling_prob is None or design != "bernoulli":
+    if sampling_prob is None or scheme != "bernoulli":
         counts, labels = per_stratum(present), per_stratum(mask)
-        check_strata(design, counts, labels)
+        check_strata(scheme, counts, labels)
         fraction = labels / xp.maximum(counts, 1)
     if sampling_prob is None:
         prob = xp.broadcast_to(of_rows(fraction), (n,))
@@ -130,29 +130,30 @@ def prepare(
         is_usable = is_usable & (total(~((prob > 0) & (prob <= 1))) == 0)
     expected = total(prob * present)
     labels_variance = total(prob * (1 - prob) * present)
-    if design != "bernoulli":
+    if scheme != "bernoulli":
         labels_variance = 0 * labels_variance
     if normalize_prob:
         prob = prob * (num_labeled / expected)
 
+    if normalize_prob and clusters is None:
+        # The rescaling couples all rows; the clustered form of the variance counts it.
+        clusters = np.arange(n)
     terms, sizes, signs = _as_clusters(clusters, n)
     for values, count in ((ids, num_strata), *zip(terms, sizes)):
         if not is_concrete(values):
             # Sums by group leave out a label that is out of range.
             bad = reduce(jnp.sum((values < 0) | (values >= count), dtype=jnp.int32))
             is_usable &= bad == 0
-    strata_count = 0 if design == "bernoulli" else max(num_strata, 1)
+    strata_count = num_strata if scheme != "bernoulli" or normalize_prob else 0
     excess = weight
     if terms:
         mean_prob = per_stratum(prob * present) / xp.maximum(per_stratum(present), 1)
         excess = (mask - prob * present) / of_rows(mean_prob)
-    vectors = (weight, prob, excess)
-    rows = Rows(
-        predicted,
-        *(jnp.asarray(v).astype(dtype) for v in vectors),
-        jnp.asarray(ids),
-        tuple(map(jnp.asarray, terms)),
+    weight, prob, excess = (
+        jnp.asarray(v).astype(dtype) for v in (weight, prob, excess)
     )
+    terms = tuple(map(jnp.asarray, terms))
+    rows = Rows(predicted, weight, prob, excess, jnp.asarray(ids), terms)
     chosen = _gather_labeled(observed, mask, rows)
     return Prepared(
         rows,

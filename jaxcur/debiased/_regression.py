@@ -27,8 +27,10 @@ def mean(
 ) -> EstimateResult:
     """Debiased mean of one or several variables.
 
-    The mean of  ghat_i + (R_i / pi_i) (y_i - lambda ghat_i) - ...  over all rows: machine
-    labels everywhere, corrected by what the labelled rows show of their error.
+    With w_i = R_i / pi_i, the solution of  sum_i [w_i (y_i - theta) - (w_i - 1) Lambda
+    (yhat_i - theta)] = 0.  Without tuning it is the mean of  yhat_i + w_i (y_i -
+    yhat_i):  machine labels everywhere, corrected by what labelled rows show of their
+    error.
 
     Guarantee: if rows are labelled with the stated known probabilities and the
     predictions do not depend on the rows' own labels, the estimate without tuning is
@@ -130,7 +132,7 @@ def ols(
 ) -> EstimateResult:
     """Debiased linear regression; outcome, covariates or both may be predicted.
 
-    Solves  sum_i [ w_i x_i (y_i - x_i'b) - (w_i - 1) Lambda xhat_i (yhat_i - xhat_i'b) ]
+    Solves  sum_i [w_i x_i (y_i - x_i'b) - (w_i - 1) Lambda xhat_i (yhat_i - xhat_i'b)]
     = 0  with w_i = R_i / pi_i, in closed form.
 
     Guarantee: if rows are labelled with the stated known probabilities and predictions

@@ -100,9 +100,13 @@ def _clustered(spread: Spread, tuning: Array, signs: tuple[int, ...]) -> Noise:
     q = tuning.shape[0]
     d = _contrast(tuning)
     parts = [jnp.zeros((q, q), tuning.dtype) for _ in range(4)]
-    # With the number of labels fixed, the mean discrepancy of a stratum is no noise.
-    safe = jnp.maximum(spread.labeled_counts, 1)[:, None]
-    means = spread.labeled_sums / safe
+    # With the number of labels fixed, or divided out, the mean discrepancy of a stratum
+    # is no noise.
+    means = spread.labeled_sums / jnp.maximum(spread.labeled_counts, 1)[:, None]
+    if spread.counts.shape[0] == 1:
+        # The same with equal probabilities, and right with unequal ones.
+        total = jnp.sum(spread.labeled_cluster_sums[0], axis=0, keepdims=True)
+        means = total / jnp.maximum(spread.counts, 1)
     for sign, everyone, excess, labeled in zip(
         signs,
         spread.cluster_sums,

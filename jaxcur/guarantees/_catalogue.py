@@ -1,6 +1,7 @@
 """Every guarantee of the library, in the order of the documentation."""
 
 from jaxcur.guarantees import (
+    _debiased,
     _neighbours,
     _optcs,
     _p_values,
@@ -17,4 +18,5 @@ GUARANTEES: tuple[Guarantee, ...] = (
     *_sets.GUARANTEES,
     *_neighbours.GUARANTEES,
     *_optcs.GUARANTEES,
+    *_debiased.GUARANTEES,
 )

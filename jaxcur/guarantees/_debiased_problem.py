@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxcur import debiased, verify
+from jaxcur import verify
 from jaxcur.guarantees._registry import Replicate
 
-Fit = Callable[..., debiased.EstimateResult]
+Fit = Callable[..., Any]
 
 
 class Size(NamedTuple):
@@ -50,12 +50,12 @@ class Problem(NamedTuple):
     design: dict[str, Any]
     truth: Any
 
-    def fit(self, **changes: Any) -> debiased.EstimateResult:
+    def fit(self, **changes: Any) -> Any:
         """The estimate, with keywords of the design replaced or added."""
         predictions = {f"{name}_predicted": v for name, v in self.machine.items()}
         return self.estimator(**self.gold, **predictions, **(self.design | changes))
 
-    def surrogate_only(self) -> debiased.EstimateResult:
+    def surrogate_only(self) -> Any:
         """What follows from taking predictions for labels."""
         believed = self._replace(gold=self.gold | self.machine)
         rows = np.shape(self.design["labeled"])
@@ -83,7 +83,7 @@ def draw_labels(key: Array, prob: Any, rows: int) -> dict[str, Any]:
     }
 
 
-def misses(result: debiased.EstimateResult, truth: Any) -> Array:
+def misses(result: Any, truth: Any) -> Array:
     """Whether 95 % intervals miss, (p,), or a scalar for one coordinate.
 
     An interval that is not a number misses.

@@ -27,7 +27,7 @@ class Tier:
     Attributes:
         max_replications: budget per claim.
         margin_share: margin as a share of the bound (at least 0.0025); None: the claim
-            can only be refuted.
+            can only be refuted. A claim without a finite range keeps its own margin.
         delta_refute: error rate of refutations.
         delta_certify: error rate of certificates.
     """
@@ -249,7 +249,8 @@ def _study(
 
 
 def _with_margin(part: Part, settings: Tier) -> verify.Claim:
-    if settings.margin_share is None:
+    # Without a range there is no scale for a share: such a claim states its margin.
+    if settings.margin_share is None or not part.claim.bounded:
         return part.claim
     return part.claim.with_margin(share=settings.margin_share)
 

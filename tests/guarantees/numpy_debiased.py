@@ -381,14 +381,14 @@ GENERIC = {
 OTHER = {"ols-clusters": clusters, "quantile": quantile, "fixed-effects": fixed_effects}
 
 
-def study(name: str) -> np.ndarray:
+def study(name: str, repeats: int = REPEATS) -> np.ndarray:
     """Mean widths of one world."""
     rng = np.random.default_rng(0)
     if name in OTHER:
-        repeats = 50 if name == "fixed-effects" else REPEATS
+        repeats = min(repeats, 50) if name == "fixed-effects" else repeats
         return np.mean([OTHER[name](rng) for _ in range(repeats)], axis=0)
     found = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         moment, gold, guess, start, (labeled, prob, srs) = GENERIC[name](rng)
         found.append(widths(moment, gold, guess, labeled, prob, start, srs))
     return np.mean(found, axis=0)

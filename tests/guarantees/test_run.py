@@ -6,6 +6,7 @@ own promises.
 
 import dataclasses
 import json
+import math
 
 import jax
 import pytest
@@ -340,3 +341,22 @@ def test_an_interrupt_without_a_state_file_is_passed_on(interrupt):
     interrupt(2)
     with pytest.raises(KeyboardInterrupt):
         run(["coins/good"])
+
+
+def test_a_claim_without_a_range_keeps_its_margin_in_every_tier():
+    unbounded = verify.at_most(
+        "error", 0.0, margin=0.02, kind="asymptotic", lower=-math.inf, upper=math.inf
+    )
+    bounded = verify.at_most("miss", 0.1, margin=0.02)
+    margins = {
+        tier: [
+            _run._with_margin(Part("", claim), settings).margins
+            for claim in (unbounded, bounded)
+        ]
+        for tier, settings in guarantees.TIERS.items()
+    }
+    assert margins == {
+        "smoke": [(0.02,), (0.02,)],
+        "standard": [(0.02,), (0.01,)],
+        "release": [(0.02,), (0.0025,)],
+    }

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from jaxcur import debiased
-from jaxcur.debiased._fixed_effects import fixed_effects
-from jaxcur.debiased._quantile import quantile
 from tests.helpers import assert_close, load_reference
 
 EFFECTS = load_reference("dsl/fixed_effects.json")
@@ -23,9 +21,11 @@ def panel_fit(case: str, ways: int, *, clustered: bool):
         options["clusters"] = data["cluster"]
     if case == "felm":
         X = np.column_stack([data["X1"], data["X2"]])
-        return fixed_effects(X, data["Y"], groups, y_predicted=data["Y_hat"], **options)
+        return debiased.fixed_effects(
+            X, data["Y"], groups, y_predicted=data["Y_hat"], **options
+        )
     others = [data["log_pc"], data["unemp"]]
-    return fixed_effects(
+    return debiased.fixed_effects(
         np.column_stack([data["log_gsp"], *others]),
         data["log_pcap"],
         groups,
@@ -71,7 +71,7 @@ def ppi_quantiles(name: str):
     mask = np.arange(total) < n
     y = np.where(mask, data["y_lin"], np.nan)
     # lam = 1 of the peer is lambda = (n + N') / N'.
-    result = quantile(
+    result = debiased.quantile(
         y,
         y_predicted=data["f_lin"],
         labeled=mask,

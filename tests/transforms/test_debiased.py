@@ -44,17 +44,18 @@ NAMES = ["ols", "logistic", "poisson", "gamma", "multinomial", "ordered_logit"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_jit_with_traced_labels_equals_eager(name, dtype):
+def test_jit_with_traced_labels_equals_eager(name, x64):
+    dtype = jnp.dtype(jnp.float64)
     X, y, guess, labeled = world()
-    X, y, guess = X.astype(dtype), y[name].astype(dtype), guess[name].astype(dtype)
+    y, guess = y[name].astype(dtype), guess[name].astype(dtype)
     prob = np.full(N, 0.4, dtype)
     eager = call(name, X, y, guess, labeled, sampling_prob=prob)
     compiled = jax.jit(functools.partial(call, name))(
         *map(jnp.asarray, (X, y, guess, labeled)), sampling_prob=jnp.asarray(prob)
     )
     assert eager.estimate.dtype == compiled.estimate.dtype == dtype
-    rtol, atol = (1e-3, 1e-4) if dtype == jnp.float32 else (1e-9, 1e-11)
-    assert_close(compiled.estimate, eager.estimate, rtol=rtol, atol=atol)
+    rtol = 1e-9
+    assert_close(compiled.estimate, eager.estimate, rtol=rtol, atol=1e-11)
     assert_close(compiled.std_error, eager.std_error, rtol=rtol)
     assert_close(
         compiled.diagnostics.gold_std_error,

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from jaxcur import debiased
-from jaxcur.debiased._fixed_effects import fixed_effects
 from jaxcur.debiased._projection import fitted_effects
 from tests.helpers import assert_close
 
@@ -79,7 +78,7 @@ def call(data, ways, **options):
     kept = {name: data[name] for name in names}
     if "weights" in data:
         kept["weights"] = data["weights"]
-    return fixed_effects(**kept, groups=data["groups"][:, :ways], **options)
+    return debiased.fixed_effects(**kept, groups=data["groups"][:, :ways], **options)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +251,7 @@ def test_jit_and_vmap_agree_with_the_eager_call(x64):
     groups, prob = data["groups"][:, :2], data["sampling_prob"]
 
     def one(y, labeled):
-        return fixed_effects(
+        return debiased.fixed_effects(
             data["X"],
             y,
             groups,
@@ -311,7 +310,7 @@ def test_under_jit_bad_values_give_nan():
 
     @jax.jit
     def one(X, groups):
-        return fixed_effects(
+        return debiased.fixed_effects(
             X,
             data["y"],
             groups,

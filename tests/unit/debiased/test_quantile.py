@@ -10,7 +10,6 @@ import pytest
 from scipy.special import gammaincinv, ndtri
 
 from jaxcur import debiased
-from jaxcur.debiased._quantile import quantile
 from tests.helpers import assert_close
 
 N = 120
@@ -37,7 +36,7 @@ def call(data, q: Any = 0.4, **options):
     kept = {name: data[name] for name in ("y", "y_predicted", "labeled")}
     # Nothing may depend on what stands where there is no label.
     kept["y"] = np.where(data["labeled"], data["y"], np.nan)
-    return quantile(**kept, q=q, **options)
+    return debiased.quantile(**kept, q=q, **options)
 
 
 def mean_at(data, t, tuning, design, weights=None, finite=False):
@@ -226,7 +225,9 @@ def test_ties_of_the_nearest_share_give_the_smallest_value(x64):
     # Ten equal rows: q = 0.25 is as far from 0.2 as from 0.3.
     y = np.arange(10.0)
     with pytest.warns(debiased.InferenceWarning, match="9 labelled rows"):
-        result = quantile(y, y_predicted=y, labeled=y > 0, q=0.25, power_tuning=None)
+        result = debiased.quantile(
+            y, y_predicted=y, labeled=y > 0, q=0.25, power_tuning=None
+        )
     assert_close(result.estimate, np.array([1.0]), rtol=0)
 
 
@@ -247,7 +248,7 @@ def test_jit_and_vmap_agree_with_the_eager_call():
     y, guess, prob = (data[k].astype("f") for k in ("y", "y_predicted", "prob"))
 
     def one(y, labeled):
-        result = quantile(
+        result = debiased.quantile(
             y,
             y_predicted=guess,
             labeled=labeled,
@@ -281,7 +282,7 @@ def test_few_labels_of_many_rows_are_gathered(x64):
 
 def call_traced(data, labeled):
     guess = data["y_predicted"]
-    return quantile(
+    return debiased.quantile(
         data["y"], y_predicted=guess, labeled=labeled, q=0.4, power_tuning=0.6
     )
 
@@ -291,7 +292,7 @@ def test_under_jit_bad_values_give_nan():
 
     @jax.jit
     def one(y_predicted, q):
-        return quantile(
+        return debiased.quantile(
             data["y"], y_predicted=y_predicted, labeled=data["labeled"], q=q
         )
 
@@ -343,7 +344,7 @@ def test_intervals_cover_with_a_biased_surrogate():
     @jax.jit
     @jax.vmap
     def one(y, guess, labeled):
-        return quantile(
+        return debiased.quantile(
             y, y_predicted=guess, labeled=labeled, q=np.array([0.25, 0.5, 0.8])
         ).conf_int(0.9)
 

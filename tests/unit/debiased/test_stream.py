@@ -279,9 +279,10 @@ def test_an_interrupted_run_goes_on_after_the_last_pass(x64, tmp_path, limit):
         debiased.estimate_chunks(cut(table), **{**options, "model": "ols"})
 
 
-def test_a_state_that_is_none_is_refused(tmp_path):
+@pytest.mark.parametrize("content", ["nothing", "PK\x03\x04 cut off"])
+def test_a_state_that_is_none_is_refused(tmp_path, content):
     path = tmp_path / "state.npz"
-    path.write_text("nothing")
+    path.write_text(content)
     with pytest.raises(ValueError, match="is not a state of this function; delete it"):
         debiased.estimate_chunks(cut(rows("ols", "srs")), state_path=path)
 

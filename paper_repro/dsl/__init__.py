@@ -1,0 +1,1 @@
+"""Regression on machine labels: the coverage study and the complaints re-analysed."""
