@@ -26,9 +26,9 @@ class Options(TypedDict, total=False):
             there, whatever its entries: pad with it.
         power_tuning: how much of the predictions to use. "optimal": the matrix with
             least variance for every coefficient; "scalar": one number;
-            "per_coordinate": one number per coefficient; None: 1, the plain estimator (DSL); a number
-            lambda, or a matrix (q, q). 0 uses labelled rows only. PPI with
-            `lam` and n labelled, N' other rows is lambda = lam (n + N') / N'.
+            "per_coordinate": one number per coefficient; None: 1, the plain estimator
+            (DSL); a number lambda, or a matrix (q, q). 0 uses labelled rows only. PPI
+            with `lam` and n labelled, N' other rows is lambda = lam (n + N') / N'.
         small_sample: None, "hc1" (factor N / (N - p)) or "cr1" (clusters:
             G / (G - 1) (N - 1) / (N - p)).
         target: "superpopulation", or "finite": the N rows themselves.
