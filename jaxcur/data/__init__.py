@@ -2,6 +2,7 @@
 
 from jaxcur.data._bundled import PatientData, load_diabetes
 from jaxcur.data._columns import TableError, numeric_column, require_columns
+from jaxcur.data._complaints import ComplaintData, load_complaints
 from jaxcur.data._drug_discovery import (
     DRUG_TASKS,
     DrugData,
@@ -14,6 +15,7 @@ from jaxcur.data._worlds import NoisyPredictions, noisy_predictions
 
 __all__ = [
     "DRUG_TASKS",
+    "ComplaintData",
     "DownloadError",
     "DrugData",
     "DrugTask",
@@ -23,6 +25,7 @@ __all__ = [
     "TableError",
     "data_folder",
     "fetch",
+    "load_complaints",
     "load_diabetes",
     "load_drug_discovery",
     "noisy_predictions",

@@ -14,6 +14,7 @@ from jaxcur.debiased._fit import Fit, Plan, fit, reducer
 from jaxcur.debiased._models import Model
 from jaxcur.debiased._options import check_options
 from jaxcur.debiased._prepare import Prepared, prepare, warn
+from jaxcur.debiased._rank import check_gram, take_rank
 from jaxcur.debiased._result import Diagnostics, EstimateResult, std_error
 from jaxcur.debiased._tuning import TUNINGS
 
@@ -57,6 +58,11 @@ def run(
 ) -> EstimateResult:
     """Fit `model` under the design; the keywords are those of the public functions."""
     check_options({name: None for name in design if name != "labeled"})
+    if take_rank(design) != "error":
+        raise ValueError(
+            "rank='drop' is for `ols`, `logistic`, `poisson` and `glm`; drop the "
+            "collinear columns first"
+        )
     check_variance(small_sample, target, design.get("clusters") is not None)
     prepared = prepare(
         observed, predicted, axis_name=axis_name, dtype=init.dtype, **design
@@ -322,21 +328,3 @@ def _label(path: Any) -> str:
     last = path[-1] if path else None
     key = getattr(last, "key", None) or getattr(last, "name", None)
     return names.get(str(key), "predicted")
-
-
-def check_gram(gram: np.ndarray) -> None:
-    """Raise naming columns of `X` that are combinations of others; `gram` is X'X."""
-    norms = np.sqrt(np.diagonal(gram))
-    if (norms == 0).any():
-        raise ValueError(
-            f"`X` is rank deficient: column {int(np.flatnonzero(norms == 0)[0])} is "
-            "zero everywhere; remove it"
-        )
-    values, vectors = np.linalg.eigh(gram / norms / norms[:, None])
-    if values[0] > 1e-9:
-        return
-    set_ = np.flatnonzero(np.abs(vectors[:, 0]) > 1e-4)
-    raise ValueError(
-        f"`X` is rank deficient: columns {set_.tolist()} are linearly dependent; "
-        "remove one of them"
-    )

@@ -174,7 +174,7 @@ def average_marginal_effects(
     observed, predicted = as_records(variables, {"X": 2, "y": 1, "offset": 1})
     x = predicted["X"]
     p, dtype = x.shape[1], x.dtype
-    wanted, steps = _as_columns(columns, discrete, x)
+    wanted, steps = _as_columns(columns, discrete, x, X_predicted is None)
     regression, mean = _MODELS[model]
     fit_rows = {"labeled": labeled, **options}
     plain = run(
@@ -229,7 +229,7 @@ def _mean_effects(
 
 
 def _as_columns(
-    columns: Any, discrete: Any, x: Array
+    columns: Any, discrete: Any, x: Array, is_known: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     p = x.shape[1]
     host = np.asarray(x) if is_concrete(x) else None
@@ -256,6 +256,7 @@ def _as_columns(
     if extra := sorted(set(steps) - set(wanted)):
         raise ValueError(f"`discrete` must be among `columns`, {extra[0]} is not")
     for j in steps:
-        if host is not None and not np.isin(host[:, j], (0, 1)).all():
+        # Predictions may be probabilities.
+        if host is not None and is_known and not np.isin(host[:, j], (0, 1)).all():
             raise ValueError(f"`discrete` names column {j}, which is not 0 or 1 in `X`")
     return wanted, steps

@@ -35,6 +35,8 @@ class Options(TypedDict, total=False):
         normalize_prob: rescale `sampling_prob` so that it sums to the number of labels,
             and count that in the variance. Consistent, often less variable when a raw
             surrogate is biased.
+        rank: regressions with collinear columns: "error" names them; "drop" leaves the
+            later ones out and returns NaN in their place (not under jit).
         max_steps: most Newton steps of models that are not linear.
         axis_name: name of a mapped axis over which rows are sharded.
     """
@@ -48,6 +50,7 @@ class Options(TypedDict, total=False):
     small_sample: Literal["hc1", "cr1"] | None
     target: Target
     normalize_prob: bool
+    rank: Literal["error", "drop"]
     max_steps: int
     axis_name: str | None
 

@@ -3,12 +3,14 @@
 from typing import Any, Unpack
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Real
 
 from jaxcur.debiased._assemble import review, run
 from jaxcur.debiased._models import LOGISTIC, MEAN, OLS, POISSON, Index
 from jaxcur.debiased._options import Options
+from jaxcur.debiased._rank import independent_columns, take_rank
 from jaxcur.debiased._records import as_records
 from jaxcur.debiased._result import EstimateResult
 
@@ -98,6 +100,20 @@ def regression(
     **options: Any,
 ) -> EstimateResult:
     """Fit a model of one linear index: the common body of the functions below."""
+    if take_rank(options) == "drop":
+        kept = independent_columns("X", X if X_predicted is None else X_predicted)
+        width = np.shape(X)[1]
+        if len(kept) < width:
+            fit = regression(
+                model,
+                jnp.asarray(X)[:, kept],
+                y,
+                X_predicted=None if X_predicted is None else X_predicted[:, kept],
+                y_predicted=y_predicted,
+                offset=offset,
+                **options,
+            )
+            return fit.spread(kept, width)
     variables = {"X": ("X", X, X_predicted), "y": ("y", y, y_predicted)}
     if offset is not None:
         variables["offset"] = ("offset", offset, None)

@@ -14,6 +14,15 @@ Alternative = Literal["two-sided", "larger", "smaller"]
 ALTERNATIVES = ("two-sided", "larger", "smaller")
 Reference = Literal["normal", "t"]
 
+# Diagnostics with one entry per coordinate of the estimate.
+_PER_COORDINATE = (
+    "gold_std_error",
+    "plain_std_error",
+    "relative_efficiency",
+    "extra_labels",
+    "max_influence",
+)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -115,21 +124,33 @@ class EstimateResult:
         """The result for some of the coordinates, in the order of `indices`."""
         index = jnp.asarray(indices, jnp.int32)
         d = self.diagnostics
-        per_coordinate = {
-            name: getattr(d, name)[..., index]
-            for name in (
-                "gold_std_error",
-                "plain_std_error",
-                "relative_efficiency",
-                "extra_labels",
-                "max_influence",
-            )
-        }
+        per_coordinate = {n: getattr(d, n)[..., index] for n in _PER_COORDINATE}
         return dataclasses.replace(
             self,
             estimate=self.estimate[..., index],
             covariance=self.covariance[..., index[:, None], index[None, :]],
             label_covariance=self.label_covariance[..., index[:, None], index[None, :]],
+            diagnostics=dataclasses.replace(d, **per_coordinate),
+        )
+
+    def spread(self, places: Any, width: int) -> "EstimateResult":
+        """The result in a longer vector, NaN outside `places`: aliased coefficients."""
+        index = jnp.asarray(places, jnp.int32)
+
+        def vector(values: Array) -> Array:
+            return jnp.full((width,), jnp.nan, values.dtype).at[index].set(values)
+
+        def matrix(values: Array) -> Array:
+            empty = jnp.full((width, width), jnp.nan, values.dtype)
+            return empty.at[index[:, None], index[None, :]].set(values)
+
+        d = self.diagnostics
+        per_coordinate = {n: vector(getattr(d, n)) for n in _PER_COORDINATE}
+        return dataclasses.replace(
+            self,
+            estimate=vector(self.estimate),
+            covariance=matrix(self.covariance),
+            label_covariance=matrix(self.label_covariance),
             diagnostics=dataclasses.replace(d, **per_coordinate),
         )
 

@@ -13,7 +13,6 @@ from jaxtyping import Real
 
 from jaxcur._base import ProgressBar, as_float, check_choice
 from jaxcur.debiased._assemble import (
-    check_gram,
     check_variance,
     dress,
     resolve_tuning,
@@ -24,6 +23,7 @@ from jaxcur.debiased._fit import Plan
 from jaxcur.debiased._models import LOGISTIC, MEAN, OLS, POISSON, Model, UserMoment
 from jaxcur.debiased._passes import FORMAT, Memory, Passes
 from jaxcur.debiased._prepare import DesignName, warn
+from jaxcur.debiased._rank import check_gram
 from jaxcur.debiased._result import EstimateResult
 from jaxcur.debiased._stream_solve import solve_affine, solve_newton
 from jaxcur.debiased._variance import Target

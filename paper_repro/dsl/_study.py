@@ -27,11 +27,10 @@ ESTIMATORS = FIXED + TUNED
 _BATCH = 4
 
 
-def draw_rows(key: Array, num_rows: int = NUM_ROWS) -> tuple[Array, Array]:
-    """Variables (num_rows, 10) and gold labels (num_rows,), 0 or 1."""
-    key_common, key_own, key_label = jax.random.split(key, 3)
-    common = jax.random.normal(key_common, (num_rows, 1))
-    own = jax.random.normal(key_own, (num_rows, NUM_VARIABLES))
+def draw_rows(key: Array, uniforms: Array) -> tuple[Array, Array]:
+    """Variables (n, 10) and gold labels (n,), 0 or 1; `uniforms` (n,) draw the labels."""
+    normals = jax.random.normal(key, (uniforms.shape[0], NUM_VARIABLES + 1))
+    common, own = normals[:, :1], normals[:, 1:]
     x = CORRELATION**0.5 * common + (1 - CORRELATION) ** 0.5 * own
     x = x.at[:, 1].set((x[:, 1] > CUT).astype(x.dtype))
     x1, x2, x3, x4, x6 = x[:, 0], x[:, 1], x[:, 2], x[:, 3], x[:, 5]
@@ -43,7 +42,6 @@ def draw_rows(key: Array, num_rows: int = NUM_ROWS) -> tuple[Array, Array]:
         + 1.3 * x1
         + x2
     )
-    uniforms = jax.random.uniform(key_label, (num_rows,))
     return x, (uniforms < jax.nn.sigmoid(eta)).astype(x.dtype)
 
 
@@ -110,11 +108,11 @@ def _one_accuracy(
 
 
 def _one_replication(key: Array, accuracies: Array, num_rows: int) -> Array:
-    key_rows, key_flips, key_folds = jax.random.split(key, 3)
-    x, y = draw_rows(key_rows, num_rows)
-    uniforms = jax.random.uniform(key_flips, (num_rows,))
+    key_rows, key_uniforms, key_folds = jax.random.split(key, 3)
+    for_labels, for_flips = jax.random.uniform(key_uniforms, (2, num_rows))
+    x, y = draw_rows(key_rows, for_labels)
     return jax.vmap(_one_accuracy, in_axes=(0, None, None, None, None))(
-        accuracies, x, y, uniforms, key_folds
+        accuracies, x, y, for_flips, key_folds
     )
 
 

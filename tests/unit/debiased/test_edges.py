@@ -322,3 +322,27 @@ def test_t_reference_is_wider(x64):
     normal, t = result.conf_int(), result.conf_int(reference="t")
     ratio = np.diff(np.asarray(t)) / np.diff(np.asarray(normal))
     assert_close(ratio, np.full((3, 1), 2.2621571627 / 1.9599639845), rtol=1e-8)
+
+
+@pytest.mark.parametrize("model", ["ols", "logistic"])
+def test_aliased_coefficients_are_nan_on_request(model, x64):
+    y = (Y0 > 0).astype(float) if model == "logistic" else Y0
+    guess = (GUESS > 0).astype(float) if model == "logistic" else GUESS
+    doubled = np.column_stack([X0[:, :2], 2 * X0[:, 1], X0[:, 2]])
+    call = getattr(debiased, model)
+    options = {"y_predicted": guess, "labeled": LABELED}
+    dropped = call(doubled, y, rank="drop", **options)
+    plain = call(X0, y, **options)
+    assert np.isnan(np.asarray(dropped.estimate)).tolist() == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert_close(dropped.take([0, 1, 3]).estimate, plain.estimate, rtol=1e-12)
+    assert_close(dropped.take([0, 1, 3]).covariance, plain.covariance, rtol=1e-12)
+    assert np.isnan(np.asarray(dropped.std_error)[2])
+    with pytest.raises(ValueError, match="concrete `X`"):
+        jax.jit(lambda X: call(X, y, rank="drop", **options))(jnp.asarray(doubled))
+    with pytest.raises(ValueError, match="`rank` must be one of"):
+        call(doubled, y, rank="pinv", **options)
