@@ -15,7 +15,7 @@ _SOURCE = (
 # Served as a file of R only; the table is what R writes of it.
 COMPLAINTS_FILE = RemoteFile("PanChen.csv", _SOURCE)
 _CONVERT = (
-    f"Rscript -e 'load(url(\"{_SOURCE}\")); "
+    f'Rscript -e \'load(url("{_SOURCE}")); '
     'write.csv(PanChen, "PanChen.csv", row.names = FALSE, na = "")\''
 )
 _COVARIATES = ("prefecWrong", "connect2b", "prevalence", "regionj", "groupIssue")
@@ -47,7 +47,7 @@ class ComplaintData:
 
 
 def load_complaints() -> ComplaintData:
-    """1412 complaints to a Chinese government, 500 of them labelled by experts.
+    r"""1412 complaints to a Chinese government, 500 of them labelled by experts.
 
     Which complaints that accuse county officials are reported upward? An expert read a
     simple random sample; a language model labelled all.
@@ -73,7 +73,7 @@ def load_complaints() -> ComplaintData:
         >>> from jaxcur import data
         >>> folder = tempfile.TemporaryDirectory()
         >>> header = "countyWrong,pred_countyWrong,SendOrNot,prefecWrong,connect2b,"
-        >>> rows = "prevalence,regionj,groupIssue\\n1,0,1,0,0,0,0,1\\n,0,0,0,1,0,0,1\\n"
+        >>> rows = "prevalence,regionj,groupIssue\\n1,0,1,0,0,0,0,1\n,0,0,0,1,0,0,1\n"
         >>> _ = pathlib.Path(folder.name, "PanChen.csv").write_text(header + rows)
         >>> os.environ["JAXCUR_DATA"] = folder.name
         >>> data.load_complaints().labeled.tolist()
@@ -84,8 +84,8 @@ def load_complaints() -> ComplaintData:
     folder = data_folder()
     if not (folder / COMPLAINTS_FILE.name).is_file():
         raise DownloadError(
-            f"there is no '{COMPLAINTS_FILE.name}' in '{folder}'; make it there with R: "
-            f"{_CONVERT}, or make it in a folder and set JAXCUR_DATA to that"
+            f"there is no '{COMPLAINTS_FILE.name}' in '{folder}'; make it there with "
+            f"R: {_CONVERT}, or make it in a folder and set JAXCUR_DATA to that"
         )
     # Nothing is downloaded: it is there. Its checksum is held against SHA256SUMS.
     path = fetch(COMPLAINTS_FILE, accept_unverified=True)

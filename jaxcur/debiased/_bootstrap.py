@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Int, Real
 
-from jaxcur._base import is_concrete
+from jaxcur._base import as_float, is_concrete
 from jaxcur.debiased._assemble import resolve_tuning
 from jaxcur.debiased._blocks import LabeledRows, Rows
 from jaxcur.debiased._prepare import prepare, warn
@@ -80,8 +80,8 @@ def predict_then_debias(
         sampling_prob: scalar or shape (N,), in (0, 1]; None: the realised fraction.
         weights: shape (N,), survey weights; 0 for a row that is not there.
         clusters: shape (N,), resampled as a whole. Concrete.
-        power_tuning: "optimal", "scalar" (the least sum of variances), "per_coordinate",
-            None for 1, a number or a matrix (p, p).
+        power_tuning: "optimal", "scalar" (the least sum of variances),
+            "per_coordinate", None for 1, a number or a matrix (p, p).
         num_resamples: at least 2, and well above p for "optimal". Static.
         resampling: "multinomial", counts of drawing as many with replacement, or
             "exponential" weights, under which no row or category ever disappears.
@@ -99,8 +99,8 @@ def predict_then_debias(
     Transformations: jit (estimator static) and vmap, where it is traceable.
     Cost: 3 (num_resamples + 1) calls of the estimator, two of them on labelled rows.
 
-    Source: Kluger, Lu, Zrnic, Wang and Bates, "Prediction-powered inference with imputed
-    covariates and nonuniform sampling", 2025.
+    Source: Kluger, Lu, Zrnic, Wang and Bates, "Prediction-powered inference with
+    imputed covariates and nonuniform sampling", 2025.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -127,7 +127,7 @@ def predict_then_debias(
             f"{jax.tree.structure(observed)} and {jax.tree.structure(predicted)}"
         )
     n = leaves[0].shape[0]
-    dtype = jnp.result_type(float, *(leaf.dtype for leaf in leaves))
+    dtype = as_float(**{f"leaf_{i}": leaf for i, leaf in enumerate(leaves)})[0].dtype
     seen, guess = (_as_record(part, n, dtype) for part in (observed, predicted))
     # Row numbers ride along, to find the resample weight of a labelled row.
     row = jnp.arange(n, dtype=jnp.int32)
@@ -145,10 +145,15 @@ def predict_then_debias(
         key, resample_weights, num_resamples, resampling, n, dtype
     )
     source = (ids, given, jax.random.key(0) if key is None else key)
-    sizes = dict(how=resampling, num_units=num_units, count=count + 1)
     run = _on_device if is_traceable else _on_host
     gold, labeled_part, whole = run(
-        estimator, prepared.rows, prepared.labeled, source, **sizes
+        estimator,
+        prepared.rows,
+        prepared.labeled,
+        source,
+        how=resampling,
+        num_units=num_units,
+        count=count + 1,
     )
     rule, matrix = resolve_tuning(power_tuning, gold.shape[1], dtype)
     result = _conclude(rule, gold, labeled_part, whole, matrix, prepared.is_usable)
@@ -205,9 +210,7 @@ def _weights_of(
     """Resample weights (N,); the zeroth resample is the data themselves."""
     ids, given, key = source
     if given is None:
-        drawn = draw_weights(
-            jax.random.fold_in(key, index), how, ids, num_units, dtype
-        )
+        drawn = draw_weights(jax.random.fold_in(key, index), how, ids, num_units, dtype)
     else:
         drawn = given[jnp.clip(index - 1, 0, given.shape[0] - 1)]
     return jnp.where(index == 0, jnp.ones(n, dtype), drawn)
@@ -272,7 +275,10 @@ def _on_host(
     record, (gold, row), guess = jax.tree.map(
         np.asarray, (rows.record[0], labeled.observed, labeled.predicted[0])
     )
-    base, whole_base = np.asarray(labeled.weight / labeled.prob), np.asarray(rows.weight)
+    base, whole_base = (
+        np.asarray(labeled.weight / labeled.prob),
+        np.asarray(rows.weight),
+    )
     values: tuple[list, list, list] = ([], [], [])
     for index in range(count):
         drawn = np.asarray(_weights_of(index, n, source, how, num_units, dtype))

@@ -68,8 +68,8 @@ def difference_in_means(
         >>> y = 1.0 + 2.0 * treated + jnp.tile(jnp.array([0.1, 0.1, -0.1, -0.1]), 20)
         >>> result = debiased.difference_in_means(
         ...     y, treated, y_predicted=0.7 * y, labeled=jnp.arange(80) < 40)
-        >>> result.estimate.round(3)
-        Array([2.], dtype=float32)
+        >>> round(float(result.estimate[0]), 3)
+        2.0
     """
     group, guess = _as_groups("treated", treated, treated_predicted, y, labeled)
     one = jnp.ones_like(group)
@@ -133,8 +133,8 @@ def difference_in_differences(
         >>> y = 0.1 * (unit // 2 % 5) + post + 3.0 * treated * post
         >>> result = debiased.difference_in_differences(
         ...     y, treated, post, y_predicted=y + 1, labeled=unit < 30, clusters=unit)
-        >>> result.estimate.round(3)
-        Array([3.], dtype=float32)
+        >>> round(float(result.estimate[0]), 3)
+        3.0
     """
     group, guess = _as_groups("treated", treated, treated_predicted, y, labeled)
     period, _ = _as_groups("post", post, None, y, labeled)
@@ -217,8 +217,8 @@ def regression_discontinuity(
         >>> result = debiased.regression_discontinuity(
         ...     y, score, cutoff=0.0, bandwidth=0.5, y_predicted=2 * y,
         ...     labeled=jnp.arange(400) % 4 == 0)
-        >>> result.estimate.round(3)
-        Array([1.5], dtype=float32)
+        >>> round(float(result.estimate[0]), 3)
+        1.5
     """
     check_choice("kernel", kernel, KERNELS)
     (score,) = as_float(running=running)
@@ -226,7 +226,8 @@ def regression_discontinuity(
     check_same_length("running", score, "y", jnp.asarray(y))
     if is_concrete(bandwidth) and not float(bandwidth) > 0:
         raise ValueError(f"`bandwidth` must be positive, got {bandwidth}")
-    survey = options.pop("weights", None)
+    rest: dict[str, Any] = {**options}
+    survey = rest.pop("weights", None)
     # Design vectors are small work, done by NumPy where they are concrete.
     xp: Any = np if is_concrete(score, cutoff, bandwidth, survey) else jnp
     centre, width = (xp.asarray(v).astype(score.dtype) for v in (cutoff, bandwidth))
@@ -248,9 +249,7 @@ def regression_discontinuity(
     if is_concrete(inside, above, labeled) and options.get("axis_name") is None:
         _check_sides(np.asarray(inside), np.asarray(above), np.asarray(labeled))
     X = jnp.asarray(xp.stack([xp.ones_like(u), above, u, above * u], axis=1))
-    result = ols(
-        X, y, y_predicted=y_predicted, labeled=labeled, weights=inside, **options
-    )
+    result = ols(X, y, y_predicted=y_predicted, labeled=labeled, weights=inside, **rest)
     return result.take([1])
 
 

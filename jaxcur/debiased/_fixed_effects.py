@@ -68,7 +68,7 @@ def fixed_effects(
     not depend on the rows' own labels, only the outcome is predicted, and there is no
     tuning (the default here), then the slopes are exactly unbiased, given the rows, for
     the regression on all gold labels. Intervals cover at their level as rows grow
-    in number within every group. Verified by: `jaxcur verify debiased/fixed_effects`.
+    in number within every group. Verified by: `jaxcur verify debiased/fixed-effects`.
 
     With predicted covariates, or lambda below 1, the projection depends on which rows
     are labelled, and groups of few rows bias the slopes, by the order of one over the

@@ -35,7 +35,8 @@ class MarginalEffects:
         mean: mu, elementwise.
         columns: whose effects are wanted.
         discrete: those among them that go from 0 to 1.
-        is_affine: never.
+        is_affine: not in beta, but in the averages: with beta solved for beforehand and
+            a matrix Lambda that keeps the two apart, one step is exact.
     """
 
     mean: Callable[[Array], Array]
@@ -101,7 +102,9 @@ def average_marginal_effects(
     For a continuous column j the mean over units of  d mu(x'b) / d x_j = mu'(x'b) b_j;
     for a discrete one the mean of  mu at x_j = 1  less  mu at x_j = 0.  Coefficients
     and effects solve one stacked equation, so that intervals count the sampling of the
-    units averaged over, which the delta method alone leaves out.
+    units averaged over, which the delta method alone leaves out. With covariates known
+    for all rows the coefficients are those of `logistic` or `poisson`, and all rows are
+    averaged over; `power_tuning` then concerns the coefficients.
 
     Effects are of single columns: a column computed from another one (a square, an
     interaction) is held fixed when that one moves. Write such effects as a moment of
@@ -185,16 +188,25 @@ def average_marginal_effects(
         num_moments=p,
         **_without_matrix(fit_rows),
     )
-    stacked = MarginalEffects(mean, wanted, steps)
+    total = p + len(wanted)
+    separable = X_predicted is None and not _is_matrix(options)
+    if separable:
+        # What is known of every row needs no correction from labelled ones.
+        matrix = jnp.eye(total, dtype=dtype).at[:p, :p].set(plain.power_tuning)
+        fit_rows["power_tuning"] = matrix
+    stacked = MarginalEffects(mean, wanted, steps, is_affine=separable)
     start = _mean_effects(stacked, plain.estimate, predicted, options)
+    init = jnp.concatenate([plain.estimate, start])
     full = run(
         stacked,
         observed,
         predicted,
-        init=jnp.concatenate([plain.estimate, start]),
-        num_moments=p + len(wanted),
+        init=jnp.where(plain.converged, init, jnp.nan),
+        num_moments=total,
         **fit_rows,
     )
+    if separable:
+        full = dataclasses.replace(full, num_steps=plain.num_steps)
     review(
         full.take(range(p)),
         predicted,
@@ -202,12 +214,17 @@ def average_marginal_effects(
         hint=_HINT,
         predicted_covariates=X_predicted is not None,
     )
-    return full.take(range(p, p + len(wanted)))
+    return full.take(range(p, total))
+
+
+def _is_matrix(options: Any) -> bool:
+    tuning = options.get("power_tuning")
+    return tuning is not None and np.ndim(tuning) == 2
 
 
 def _without_matrix(options: dict[str, Any]) -> dict[str, Any]:
     """The options, less a tuning matrix that is of the stacked equation's size."""
-    if np.ndim(options.get("power_tuning")) == 2:
+    if _is_matrix(options):
         return {**options, "power_tuning": None}
     return options
 

@@ -107,8 +107,8 @@ def score_bootstrap(
     p, dtype = theta.shape[0], theta.dtype
     if matrix.shape != (p, p):
         raise ValueError(
-            f"the score bootstrap takes as many moments as parameters, got {matrix.shape[0]} "
-            f"for {p}"
+            "the score bootstrap takes as many moments as parameters, got "
+            f"{matrix.shape[0]} for {p}"
         )
     row = jnp.arange(jnp.shape(labeled)[0], dtype=jnp.int32)
     n = row.shape[0]
@@ -180,9 +180,7 @@ def _influence(
     return moments @ influence(seen - matrix @ (guessed - whole), None).T
 
 
-@partial(
-    jax.jit, static_argnames=("model", "how", "num_strata", "num_units", "count")
-)
+@partial(jax.jit, static_argnames=("model", "how", "num_strata", "num_units", "count"))
 def _replicates(
     model: UserMoment,
     theta: Array,
@@ -197,8 +195,12 @@ def _replicates(
 ) -> tuple[Array, Array]:
     ids, given, key = source
     moved = _influence(model, theta, matrix, prepared, num_strata)
-    if given is None and ids is not None:
+    if ids is not None:
         moved = jax.ops.segment_sum(moved, ids, num_units)
+        if given is not None:
+            # Equal within clusters, if they are what they should be.
+            members = jnp.bincount(ids, length=num_units).astype(given.dtype)
+            given = jax.ops.segment_sum(given.T, ids, num_units).T / members
     size = moved.shape[0]
 
     def one(index: Array) -> tuple[Array, Array]:

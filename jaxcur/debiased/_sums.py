@@ -44,7 +44,6 @@ class Spread(NamedTuple):
 
     Attributes:
         gram: (q, q), sum of a^2 m_p m_p'.
-        odds_gram: (q, q), sum of a^2 (1 - prob) / prob m_p m_p'.
         labeled_gram: (2q, 2q), sum of a^2 w z z' with z = (m_o, m_p).
         labeled_gram_squared: (2q, 2q), sum of a^2 w^2 z z'.
         counts: (H,), rows per stratum.
@@ -59,7 +58,6 @@ class Spread(NamedTuple):
     """
 
     gram: Array
-    odds_gram: Array
     labeled_gram: Array
     labeled_gram_squared: Array
     counts: Array
@@ -131,7 +129,6 @@ def everyone_spread(
         h = sizes.strata
         if h:
             present = (part.weight > 0).astype(scaled.dtype)
-            out["odds_gram"] = jnp.zeros_like(out["gram"])
             out["counts"] = _by(part.strata, present, h)
             out["sums"] = _by(part.strata, scaled, h)
             # One stratum needs no second copy of the same matrix.
@@ -139,8 +136,6 @@ def everyone_spread(
                 out["gram"][None] if h == 1 else _grams_by(part.strata, scaled, h)
             )
         else:
-            odds = (1 - part.prob) / part.prob
-            out["odds_gram"] = _gram(scaled * odds[:, None], scaled)
             out["counts"], out["sums"], out["grams"] = _no_strata(scaled)
         cells = max(h, 1)
         out["cluster_sums"] = tuple(

@@ -52,8 +52,10 @@ def _independent(spread: Spread, tuning: Array) -> Noise:
     labels = _product(d, spread.labeled_gram_squared, d.T)
     cross = _product(tuning, spread.labeled_gram[q:], d.T)
     rest = _product(tuning, spread.gram, tuning.T) + _symmetric(cross)
-    both = (spread.labeled_gram_squared - spread.labeled_gram)[:q, q:]
-    return Noise(labels, rest, both, spread.odds_gram)
+    # Both factors of Lambda from the same labelled rows: their errors cancel where the
+    # predictions are good. Over all rows the second would be more precise by itself.
+    odds = (spread.labeled_gram_squared - spread.labeled_gram)[:, q:]
+    return Noise(labels, rest, odds[:q], odds[q:])
 
 
 def _covariances(counts: Array, sums: Array, grams: Array) -> Array:
@@ -90,9 +92,9 @@ def _fixed_size(spread: Spread, tuning: Array) -> Noise:
     gaps = means - jnp.sum(n[:, None] * means, axis=0) / total
     rest += _product((gaps * n[:, None]).T, gaps)
 
-    odds = (share - n)[:, None, None]
-    both = jnp.sum(odds * labeled[:, :q, q:], axis=0)
-    return Noise(labels, rest, both, jnp.sum(odds * whole, axis=0))
+    # As above: covariance and variance of the correction from the same rows.
+    odds = jnp.sum((share - n)[:, None, None] * labeled[:, :, q:], axis=0)
+    return Noise(labels, rest, odds[:q], odds[q:])
 
 
 def _clustered(spread: Spread, tuning: Array, signs: tuple[int, ...]) -> Noise:

@@ -8,11 +8,7 @@ import numpy as np
 
 from jaxcur import data, debiased, learners
 
-FOLDS = (
-    Path(__file__).parents[2]
-    / "tests/reference/data/dsl"
-    / "cross_fit_PanChen.csv"
-)
+FOLDS = Path(__file__).parents[2] / "tests/reference/data/dsl" / "cross_fit_PanChen.csv"
 NUM_SPLITS = 10
 
 
@@ -64,7 +60,11 @@ def _analyse(complaints: data.ComplaintData) -> dict[str, dict[str, list[float]]
     given = published_folds(complaints)
     trusted = columns(machine)
     everything = debiased.logistic(
-        trusted, y, X_predicted=trusted, labeled=np.ones(len(y), bool), sampling_prob=1.0
+        trusted,
+        y,
+        X_predicted=trusted,
+        labeled=np.ones(len(y), bool),
+        sampling_prob=1.0,
     )
     splits = debiased.cross_fit(
         learners.Ridge(0.0),

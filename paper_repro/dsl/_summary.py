@@ -27,7 +27,7 @@ def _one(estimates: np.ndarray, errors: np.ndarray, truth: np.ndarray) -> dict:
     mean error over the absolute coefficient; its average over slopes is above 0 by
     chance alone, by about its standard error.
     """
-    sound = np.isfinite(estimates).all(axis=1) & np.isfinite(errors).all(axis=1)
+    sound = np.isfinite(np.concatenate([estimates, errors], axis=1)).all(axis=1)
     gaps = estimates[sound] - truth
     covered = np.abs(gaps) <= _NORMAL * errors[sound]
     count = len(gaps)
@@ -36,16 +36,18 @@ def _one(estimates: np.ndarray, errors: np.ndarray, truth: np.ndarray) -> dict:
     slopes = slice(1, None)
     # What a replication adds to each average, to first order.
     bias = (np.sign(mean) * (gaps - mean) / sizes)[:, slopes].mean(axis=1)
-    rmse = ((gaps**2 - mse) / (2 * np.sqrt(mse)))[:, slopes].mean(axis=1)
+    safe = np.where(mse > 0, mse, 1)
+    rmse = ((gaps**2 - mse) / (2 * np.sqrt(safe)))[:, slopes].mean(axis=1)
     hit = covered[:, slopes].mean(axis=1)
 
     def spread(values: np.ndarray) -> float:
         return float(values.std(ddof=1) / count**0.5) if count > 1 else float("nan")
 
-    ratio = errors[sound].mean(axis=0) / gaps.std(axis=0, ddof=1)
+    deviation = gaps.std(axis=0, ddof=1) if count > 1 else np.full(len(truth), np.nan)
+    ratio = errors[sound].mean(axis=0) / np.where(deviation > 0, deviation, np.nan)
     return {
         "replications": count,
-        "failed": int(len(sound) - count),
+        "failed": len(estimates) - count,
         "bias": float((np.abs(mean) / sizes)[slopes].mean()),
         "bias_se": spread(bias),
         "coverage": float(hit.mean()),

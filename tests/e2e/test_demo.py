@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxcur.cli import demo, main
+from jaxcur.cli.demo.chapters import _labels_study as labels
 from jaxcur.cli.demo.chapters import _many_models_study as many
 from jaxcur.cli.demo.chapters import _patients_study as study
 from jaxcur.cli.demo.chapters._rates import mean_interval
@@ -63,6 +64,12 @@ def patients():
 def many_models():
     # As many splits as the quick demo, which therefore has compiled the program.
     return many.study(jax.random.split(jax.random.key(11), 1_000), study.load())
+
+
+@pytest.fixture(scope="module")
+def label_studies():
+    # As many as in the quick demo, which therefore has compiled the program.
+    return labels.study(jax.random.split(jax.random.key(11), 600), labels.load())
 
 
 def test_the_report_needs_nothing_outside_itself(report):
@@ -245,6 +252,51 @@ def test_a_split_deals_every_patient_once_and_every_model_its_own_share():
         assert len(set(columns)) == 3 and max(columns) < 10
     assert len({tuple(rows) for rows in deal.rows.tolist()}) == 20
     assert 0 < float(deal.xi) <= 1
+
+
+def test_machine_labels_are_surely_wrong_and_debiased_ones_are_not(label_studies):
+    covered = label_studies.covered[:, :, 1:].mean(axis=0)
+    machine, gold, debiased = covered
+    assert (machine < 0.4).all()
+    # Four standard errors of 600 studies, and what 300 gold labels may fall short of.
+    slack = 4 * (0.95 * 0.05 / 600) ** 0.5
+    for kept in (gold, debiased):
+        assert (kept > 0.94 - slack).all() and (kept < 0.95 + slack).all()
+    width = label_studies.width[:, :, 1:].mean(axis=0)
+    assert (width[0] < 0.5 * width[2]).all()
+    assert (width[2] < 0.9 * width[1]).all()
+
+
+def test_the_machine_is_mostly_right_and_leans_on_body_mass():
+    population = labels.load()
+    assert 0.85 < population.accuracy < 0.9
+    X, y = np.asarray(population.X, float), np.asarray(population.y, float)
+    mistake = np.asarray(population.mistake)
+    heavy = X[:, labels.COEFFICIENTS.index("body mass")] > 0
+    still = y == 0
+    assert mistake[heavy & still].mean() > 2 * mistake[~heavy & still].mean()
+    assert mistake[~heavy & ~still].mean() > 2 * mistake[heavy & ~still].mean()
+    # The truth solves the equations of the regression over all patients.
+    score = X.T @ (y - 1 / (1 + np.exp(-(X @ np.asarray(population.truth)))))
+    np.testing.assert_allclose(score / len(y), 0, atol=1e-6)
+
+
+def test_the_three_regressions_are_what_they_are_called(label_studies):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    one = labels.draw(jax.random.split(jax.random.key(11), 600)[0], labels.load())
+    first = np.asarray(one.labeled)
+    assert first.sum() == labels.NUM_GOLD and first[: labels.NUM_GOLD].all()
+    for rule, rows, target in (
+        (0, np.ones(len(first), bool), one.machine),
+        (1, first, one.y),
+    ):
+        plain = linear_model.LogisticRegression(
+            C=np.inf, fit_intercept=False, tol=1e-8, max_iter=1000
+        ).fit(np.asarray(one.X)[rows], np.asarray(target)[rows])
+        # Two optimisers, one of them in float32.
+        np.testing.assert_allclose(
+            label_studies.estimate[0, rule], plain.coef_[0], atol=1e-3
+        )
 
 
 def test_a_mean_comes_with_its_normal_interval():

@@ -60,7 +60,6 @@ SLOW = {
         "mean-shifted",
         "mean-unbiased",
         "ols",
-        "ols-clusters",
         "logistic",
         "tuning",
     }

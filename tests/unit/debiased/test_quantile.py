@@ -205,7 +205,7 @@ def test_lambda_is_the_best_at_the_quantile_of_labeled_rows(x64):
         t = data["y"][R][order][np.flatnonzero(share >= q[j] - 1e-12)[0]]
         F = np.sum(w * (data["y"] <= t)) / w.sum()
         o, p = (data["y"] <= t) - F, (data["y_predicted"] <= t) - F
-        best = np.sum((w * w - w) * o * p) / np.sum((1 / data["prob"] - 1) * p * p)
+        best = np.sum((w * w - w) * o * p) / np.sum((w * w - w) * p * p)
         assert_close(result.power_tuning[j], best, rtol=1e-10)
         alone = call(data, q[j], sampling_prob=data["prob"], power_tuning=best)
         assert_close(result.estimate[j], alone.estimate[0], rtol=0)

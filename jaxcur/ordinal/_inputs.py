@@ -1,0 +1,105 @@
+"""Checks of what a fit is given."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxcur._base import as_float, check_choice, check_rank, is_concrete
+from jaxcur.ordinal._families import FAMILIES
+from jaxcur.ordinal._links import LINKS
+
+
+def check_features(features: Any) -> Array:
+    """X as floats, (n, p), without NaN where that can be seen."""
+    (array,) = as_float(X=features)
+    check_rank("X", array, 2, "(n, p)")
+    if array.shape[1] == 0:
+        raise ValueError("`X` has no columns; an intercept is always fitted")
+    if is_concrete(array):
+        bad = ~np.isfinite(np.asarray(array)).all(axis=0)
+        if bad.any():
+            raise ValueError(
+                f"`X` must be finite, column {int(np.argmax(bad))} holds NaN or inf"
+            )
+    return array
+
+
+def check_response(y: Any, num_classes: int, n: int) -> Array:
+    """Classes 0..num_classes-1 as int32, (n,)."""
+    if not isinstance(num_classes, (int, np.integer)) or num_classes < 2:
+        raise ValueError(
+            f"`num_classes` must be an integer of at least 2, got {num_classes!r}"
+        )
+    array = jnp.asarray(y)
+    check_rank("y", array, 1)
+    if array.shape != (n,):
+        raise ValueError(
+            f"`X` and `y` must have the same length, got {n} and {array.shape[0]}"
+        )
+    if is_concrete(array):
+        host = np.asarray(array)
+        if not np.isfinite(host.astype(float)).all():
+            raise ValueError("`y` must not hold NaN or inf")
+        if (host != np.floor(host)).any() or host.size == 0:
+            raise ValueError("`y` must hold integers 0..num_classes-1, one per row")
+        if host.min() < 0 or host.max() >= num_classes:
+            raise ValueError(
+                f"`y` must lie in 0..{num_classes - 1}, "
+                f"got values from {host.min()} to {host.max()}"
+            )
+    elif not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"`y` must hold integers, got dtype {array.dtype}")
+    return array.astype(jnp.int32)
+
+
+def check_weights(weights: Any, n: int, dtype: Any) -> Array:
+    """Weights (n,), ones when not given."""
+    if weights is None:
+        return jnp.ones(n, dtype)
+    array = jnp.asarray(weights, dtype)
+    if array.shape != (n,):
+        raise ValueError(f"`weights` must have shape ({n},), got {array.shape}")
+    if is_concrete(array):
+        host = np.asarray(array)
+        if not (np.isfinite(host) & (host >= 0)).all():
+            raise ValueError("`weights` must be finite and at least 0")
+        if host.sum() <= 0:
+            raise ValueError("`weights` must not all be 0")
+    return array
+
+
+def check_classes_present(y: Array, weights: Array, num_classes: int) -> None:
+    """Raise where a concrete response misses a class."""
+    if not is_concrete(y, weights):
+        return
+    present = np.unique(np.asarray(y)[np.asarray(weights) > 0])
+    if present.size == 1:
+        raise ValueError(f"`y` holds a single class, {present[0]}: nothing to fit")
+    missing = sorted(set(range(num_classes)) - set(present.tolist()))
+    if missing:
+        raise ValueError(
+            f"`y` never takes class {missing[0]} (of weight above 0): its boundaries "
+            "cannot be told apart. Merge it with a neighbour and lower `num_classes`"
+        )
+
+
+def check_options(family: str, link: str, crossing: str, max_steps: int) -> None:
+    """Closed choices of a fit."""
+    check_choice("family", family, FAMILIES)
+    check_choice("link", link, LINKS)
+    check_choice("crossing", crossing, ("own",))
+    if family == "acat" and link != "logit":
+        raise ValueError(f"the family 'acat' has link 'logit' only, got {link!r}")
+    if not isinstance(max_steps, int) or max_steps < 1:
+        raise ValueError(f"`max_steps` must be a positive integer, got {max_steps!r}")
+
+
+def default_rtol(rtol: Any, dtype: Any) -> Array:
+    """1e-9 in float64, 1e-4 in float32."""
+    if rtol is None:
+        rtol = 1e-9 if jnp.finfo(dtype).bits == 64 else 1e-4
+    elif is_concrete(rtol) and not float(rtol) > 0:
+        raise ValueError(f"`rtol` must be positive, got {rtol}")
+    return jnp.asarray(rtol, dtype)
