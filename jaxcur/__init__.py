@@ -6,7 +6,10 @@ Each subpackage answers one kind of question; importing `jaxcur` loads none of t
   prediction sets with guaranteed coverage; conformal risk control.
 * `debiased`: regressions and other estimates from machine labels, made valid by a few
   gold labels; `frames` fits them to data frames by formula.
+* `ordinal`: regressions for ordered classes, the rare one last, shrunk towards
+  proportional odds and certified.
 * `learners`: fitted predictors behind one protocol, with closed-form leave-one-out.
+* `solvers`: exact minimisers of smooth losses with an absolute-value penalty.
 * `stats`: ranks, multiple testing, weighted quantiles, exact intervals for rates.
 * `verify`: check by simulation, at an honest error rate, that a promise holds.
 * `guarantees`: the promises this library makes, each with the mutants that break it.
@@ -24,8 +27,10 @@ _SUBPACKAGES = (
     "frames",
     "guarantees",
     "learners",
+    "ordinal",
     "plots",
     "sklearn",
+    "solvers",
     "stats",
     "verify",
 )

@@ -73,7 +73,7 @@ def load_complaints() -> ComplaintData:
         >>> from jaxcur import data
         >>> folder = tempfile.TemporaryDirectory()
         >>> header = "countyWrong,pred_countyWrong,SendOrNot,prefecWrong,connect2b,"
-        >>> rows = "prevalence,regionj,groupIssue\\n1,0,1,0,0,0,0,1\n,0,0,0,1,0,0,1\n"
+        >>> rows = "prevalence,regionj,groupIssue\n1,0,1,0,0,0,0,1\n,0,0,0,1,0,0,1\n"
         >>> _ = pathlib.Path(folder.name, "PanChen.csv").write_text(header + rows)
         >>> os.environ["JAXCUR_DATA"] = folder.name
         >>> data.load_complaints().labeled.tolist()

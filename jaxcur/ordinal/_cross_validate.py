@@ -238,7 +238,7 @@ def cross_validate(
         max_steps: as in `fit`.
 
     Returns:
-        `CrossValidationResult`; `.result` is the fit to all rows at the strength chosen.
+        `CrossValidationResult`; `.result` is the fit to all rows at that strength.
 
     Raises:
         ValueError: neither or both of `key` and `folds`, a training set that lacks a

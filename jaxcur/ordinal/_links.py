@@ -34,7 +34,7 @@ class Interval(NamedTuple):
 
 
 def log1mexp(t: Array) -> Array:
-    """log(1 - e^-t) for t > 0; -inf at 0."""
+    """Logarithm of 1 - e^-t for t > 0; -inf at 0."""
     small = t < math.log(2.0)
     # Both branches see arguments at which they and their derivatives are finite.
     left = jnp.where(small, t, 0.5)
@@ -43,7 +43,7 @@ def log1mexp(t: Array) -> Array:
 
 
 def _log_expm1(g: Array) -> Array:
-    """log(e^g - 1) for g > 0."""
+    """Logarithm of e^g - 1 for g > 0."""
     return g + log1mexp(g)
 
 
@@ -58,8 +58,9 @@ def _assemble(
 ) -> Interval:
     upper = jnp.where(high, 0, jnp.exp(log_a))
     lower = jnp.where(low, 0, jnp.exp(log_c))
-    info_bb = jnp.where(high, 0, upper * (upper - score_b))
-    info_aa = jnp.where(low, 0, lower * (lower + score_a))
+    # A slope of zero meets an infinite score far outside the bulk: the product is zero.
+    info_bb = jnp.where(high | (upper == 0), 0, upper * (upper - score_b))
+    info_aa = jnp.where(low | (lower == 0), 0, lower * (lower + score_a))
     return Interval(log_prob, upper, -lower, info_bb, info_aa, -upper * lower)
 
 
@@ -168,13 +169,13 @@ def interval(link: str, a: Array, b: Array, low: Array, high: Array) -> Interval
 
 
 def log_cdf(link: str, z: Array) -> Array:
-    """log F(z)."""
+    """Logarithm of F(z)."""
     yes = jnp.ones_like(z, bool)
     return interval(link, z - 1, z, yes, ~yes).log_prob
 
 
 def log_survival(link: str, z: Array) -> Array:
-    """log(1 - F(z))."""
+    """Logarithm of 1 - F(z)."""
     yes = jnp.ones_like(z, bool)
     return interval(link, z, z + 1, ~yes, yes).log_prob
 

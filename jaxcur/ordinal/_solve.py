@@ -164,7 +164,7 @@ def _iterate(
     scale = jnp.maximum(jnp.maximum(_ceiling(gradient, terms), size), floor)
 
     def one(carry, inputs):
-        theta, ceiling = carry
+        theta, ceiling, last_step = carry
         value, first = inputs
         regularization = jnp.where(relative, value * ceiling, value)
         regularization = jnp.where(first, 0, regularization)
@@ -180,20 +180,22 @@ def _iterate(
             max_steps=setting.max_steps,
         )
         ceiling = jnp.where(first, _ceiling(found.gradient, terms), ceiling)
+        # Where nothing was left to do, the fit before ended as this one does.
+        last_step = jnp.where(found.num_steps == 0, last_step, found.last_step)
         solved = _Solved(
             found.solution,
             regularization,
             ceiling,
             found.residual,
-            found.last_step,
+            last_step,
             found.num_steps,
         )
-        return (found.solution, ceiling), solved
+        return (found.solution, ceiling, last_step), solved
 
     values = jnp.concatenate([jnp.zeros(1, dtype), regularizations])
     first = jnp.arange(values.size) == 0
     zero = jnp.zeros((), dtype)
-    _, solved = jax.lax.scan(one, (start, zero), (values, first))
+    _, solved = jax.lax.scan(one, (start, zero, zero), (values, first))
     # The null fit's steps are part of the cost of the first strength.
     steps = solved.num_steps[1:].at[0].add(solved.num_steps[0])
     solved = jax.tree.map(lambda leaf: leaf[1:], solved)
@@ -333,8 +335,9 @@ def solve_path(
         floor = 10 * jnp.finfo(dtype).eps
         settled = solved.residual <= jnp.maximum(rtol * reference, floor)
         settled = settled | ((solved.ceiling == 0) & (solved.residual <= rtol))
-        status = jnp.where(settled, OK, MAX_STEPS)
-        status = jnp.where(solved.last_step > 0.3, DIVERGING, status)
+        # Nothing left in the gradient, and still far steps: a run to infinity.
+        escaping = jnp.where(solved.last_step > 0.3, DIVERGING, OK)
+        status = jnp.where(settled, escaping, MAX_STEPS)
         finite = jnp.isfinite(loss) & jnp.isfinite(solved.residual)
         status = jnp.where(valid & finite, status, INVALID)
         gap = _gap_bound(solved, gradient, terms, objective)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
-
 # Shares of a step that are tried with sign changes cut off.
 _BENT = (1.0, 0.5, 0.25, 0.125)
 
@@ -41,7 +40,7 @@ def stationarity(
     penalties: Float[Array, " q"],
     free: Bool[Array, " q"],
 ) -> Float[Array, " q"]:
-    """Smallest subgradient of  f(x) + sum_j penalties_j |x_j|, coordinate by coordinate.
+    """Smallest subgradient of  f(x) + sum_j penalties_j |x_j|, by coordinate.
 
     `gradient` is that of f. The subgradient is zero exactly at a minimiser of a convex
     f; coordinates that are not `free` are held at zero and count as zero.

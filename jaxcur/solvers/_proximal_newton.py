@@ -11,7 +11,9 @@ from jaxtyping import Bool, Float, Int
 from jaxcur.solvers._l1_quadratic import l1_quadratic, stationarity
 
 _NUM_HALVINGS = 40
-# Newton steps that no longer improve the residual before rounding is declared the limit.
+# A step that changes the predictor by more is not the last of a converging sequence.
+_ESCAPING = 0.3
+# Newton steps without a better residual before rounding is declared the limit.
 _PATIENCE = 4
 
 
@@ -141,7 +143,11 @@ def proximal_newton(
             theta,
             penalties,
             free,
-            tolerance=jnp.maximum(0.1 * tolerance, 1e-3 * state.residual),
+            # On the run to infinity there is no accuracy at which to stop.
+            tolerance=jnp.maximum(
+                jnp.where(state.last_step > _ESCAPING, 0, 0.1 * tolerance),
+                1e-3 * state.residual,
+            ),
         )
         target = inner.solution
         change = target - theta
@@ -195,7 +201,7 @@ def proximal_newton(
         )
 
     def proceed(state: _State) -> Array:
-        escaping = state.last_step > 0.3
+        escaping = state.last_step > _ESCAPING
         wanted = (state.residual > tolerance) | escaping
         lost = escaping & (jnp.max(jnp.abs(state.eta)) > runaway)
         lost = lost & (state.residual <= tolerance)

@@ -128,7 +128,7 @@ def test_the_committed_figures_bear_what_is_claimed():
         assert estimators["surrogate only"]["coverage"] < 0.6
         for name in _study.TUNED:
             best = min(rmse["gold only"], rmse[name.removesuffix(", tuned")])
-            assert rmse[name] < 1.02 * best
+            assert rmse[name] < 1.01 * best
     for name in _study.ESTIMATORS[2:]:
         falling = [figures[name]["rmse"] for figures in SIMULATED.values()]
         assert (np.diff(falling) < 0).all()

@@ -233,8 +233,9 @@ def test_ordinalnet_is_reproduced(case):
         # R stops where some probability of a training row reaches zero.
         settled = np.asarray(fits.num_crossing) == 0
         assert settled.any()
+    # Their coordinate descent ends a little early where blocks compete.
     theirs = np.asarray(stored["loglik"])[settled]
-    assert_close(np.asarray(fits.loglik)[settled], theirs, rtol=1e-7)
+    assert_close(np.asarray(fits.loglik)[settled], theirs, rtol=1e-6)
     assert_close(
         np.asarray(fits.coefficients)[settled], beta[settled], rtol=0, atol=1e-5
     )

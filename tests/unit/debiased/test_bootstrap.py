@@ -287,8 +287,11 @@ def level(theta, y):
     return y[None] - theta
 
 
+STRATA = np.arange(N) % 2
+
+
 def test_score_replicates_of_a_mean_by_hand(x64):
-    options = dict(labeled=LABELED, sampling_prob=PI)
+    options = dict(labeled=LABELED, strata=STRATA)
     fit = debiased.estimate(
         level, SEEN, GUESS, init=jnp.zeros(1), affine=True, **options
     )
@@ -296,8 +299,15 @@ def test_score_replicates_of_a_mean_by_hand(x64):
         level, SEEN, GUESS, result=fit, resample_weights=DRAW, **options
     )
     theta, lam = float(fit.estimate[0]), float(fit.power_tuning[0, 0])
-    w = LABELED / PI
-    adjusted = w * (np.where(LABELED, Y, 0) - theta) - (w - 1) * lam * (GUESS - theta)
+    gap = np.where(LABELED, Y - theta - lam * (GUESS - theta), 0)
+    adjusted, w = lam * (GUESS - theta), np.zeros(N)
+    for stratum in (0, 1):
+        inside = STRATA == stratum
+        prob = LABELED[inside].mean()
+        w[inside] = LABELED[inside] / prob
+        # The number of labels is fixed: only what deviates from the mean gap is noise.
+        mean = gap[inside & LABELED].mean()
+        adjusted[inside] += w[inside] * (gap[inside] - mean) + mean
     influence = adjusted / np.sum(w - (w - 1) * lam)
     replicates = theta + DRAW @ influence
     assert_close(result.replicates[:, 0], replicates, rtol=1e-10)
@@ -316,7 +326,7 @@ def test_score_replicates_of_a_mean_by_hand(x64):
 def test_score_covariance_agrees_with_the_analytic_one(design, x64):
     """A raw biased surrogate, where a design that is ignored shows."""
     options = {
-        "stratified": {"strata": (np.arange(N) % 2)},
+        "stratified": {"strata": STRATA},
         "clusters": {"sampling_prob": PI, "clusters": np.arange(N) // 4},
     }[design]
     options["labeled"] = LABELED
@@ -350,7 +360,7 @@ def test_over_identified_equations_are_refused(x64):
         SEEN,
         GUESS,
         labeled=LABELED,
-        sampling_prob=PI,
+        strata=STRATA,
         init=jnp.zeros(1),
         affine=True,
     )
