@@ -54,6 +54,7 @@ def run(
     max_steps: int = 100,
     two_step: bool = True,
     axis_name: str | None = None,
+    basis: Array | None = None,
     **design: Any,
 ) -> EstimateResult:
     """Fit `model` under the design; the keywords are those of the public functions."""
@@ -79,7 +80,9 @@ def run(
     )
     if metric is None:
         metric = jnp.eye(num_moments, dtype=init.dtype)
-    fitted = fit(model, plan, prepared.rows, prepared.labeled, init, matrix, metric)
+    fitted = fit(
+        model, plan, prepared.rows, prepared.labeled, init, matrix, metric, basis
+    )
     design_numbers = describe(
         prepared._replace(sizes=None, signs=None),  # pyright: ignore
         signs=prepared.signs,
@@ -200,6 +203,9 @@ def dress(
     elif small_sample == "cr1":
         factor = groups / (groups - 1) * (n - 1) / (n - p)
     usable = design.is_usable
+    if clustered:
+        # The moments of a single cluster sum to zero and say nothing.
+        usable &= groups > 1
     covariance = jnp.where(usable, fitted.covariance * factor, jnp.nan)
     estimate = jnp.where(usable & jnp.isfinite(fitted.theta), fitted.theta, jnp.nan)
     gold, plain = (
@@ -238,12 +244,12 @@ def dress(
         overidentification=statistic,
         overidentification_p_value=overidentified,
     )
-    limit = groups - 1 if clustered else num_labeled - p
+    limit = jnp.maximum(groups - 1 if clustered else num_labeled - p, 1)
     return EstimateResult(
         estimate=estimate,
         covariance=covariance,
         label_covariance=jnp.where(usable, fitted.label_covariance * factor, jnp.nan),
-        converged=fitted.converged & usable,
+        converged=fitted.converged & usable & jnp.isfinite(own).all(),
         num_steps=fitted.num_steps,
         power_tuning=fitted.tuning,
         degrees_of_freedom=limit,
@@ -288,10 +294,21 @@ def review(
             f"a sampling probability of {float(d.min_prob):.2g} lets one row stand for "
             "more than a tenth of all"
         )
-    if float(d.num_clusters) < p:
+    if float(d.num_clusters) <= p:
         warn(
             f"{int(d.num_clusters)} clusters for {p} parameters: the covariance is "
             "singular"
+        )
+    if abs(float(d.labels_z)) >= 4:
+        warn(
+            f"{int(d.num_labeled)} rows are labelled where the sampling probabilities "
+            f"lead one to expect {float(d.expected_labels):.1f}: they may not be the "
+            "probabilities with which rows were chosen"
+        )
+    if float(d.condition) * float(jnp.finfo(result.estimate.dtype).eps) > 1e-2:
+        warn(
+            "columns far from zero for their spread, or nearly collinear, cost most of "
+            "the precision; centre them, or compute in float64 (jax.enable_x64)"
         )
     if predicted_covariates and float(d.min_eigenvalue) <= 0:
         warn(
@@ -324,7 +341,9 @@ def _explain(
 
 
 def _label(path: Any) -> str:
-    names = {"X": "X_predicted", "y": "y_predicted", "Z": "instruments_predicted"}
+    # A variable without a prediction stands in the predicted record itself.
+    names = {"X": "X` or `X_predicted", "y": "y` or `y_predicted"}
+    names["Z"] = "instruments` or `instruments_predicted"
     last = path[-1] if path else None
     key = getattr(last, "key", None) or getattr(last, "name", None)
     return names.get(str(key), "predicted")

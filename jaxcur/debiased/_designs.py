@@ -130,10 +130,11 @@ def difference_in_differences(
         >>> from jaxcur import debiased
         >>> unit = jnp.repeat(jnp.arange(60), 2)
         >>> treated, post = unit % 2, jnp.tile(jnp.arange(2), 60)
-        >>> y = 0.1 * (unit // 2 % 5) + post + 3.0 * treated * post
+        >>> noise = 0.2 * jnp.cos(2.0 * jnp.arange(120))
+        >>> y = 0.1 * (unit // 2 % 5) + post + 3.0 * treated * post + noise
         >>> result = debiased.difference_in_differences(
         ...     y, treated, post, y_predicted=y + 1, labeled=unit < 30, clusters=unit)
-        >>> round(float(result.estimate[0]), 3)
+        >>> round(float(result.estimate[0]), 1)
         3.0
     """
     group, guess = _as_groups("treated", treated, treated_predicted, y, labeled)

@@ -220,6 +220,7 @@ def fit(
     init: Array,
     tuning: Array,
     metric: Array,
+    basis: Array | None = None,
 ) -> Fit:
     """Solve the adjusted estimating equation.
 
@@ -234,6 +235,7 @@ def fit(
         init: (p,), starting point of the first step.
         tuning: (q, q), Lambda; with a tuning rule it is ignored.
         metric: (q, q), weight matrix of the first step of over-identified equations.
+        basis: (p, p), the parameters reported are `basis` times those solved for.
     """
     axis = plan.axis_name
     over = metric.shape[0] != init.shape[0]
@@ -247,6 +249,7 @@ def fit(
         totals = _totals_at(model, axis, init, rows, labeled)
         if wanted:
             first, is_sound = affine_first(totals, init, weighting)
+            is_sound &= num_labeled > 2 * metric.shape[0]
             spread = _spread_at(model, axis, plan.sizes, first, rows, labeled)
             slope = totals.observed_jacobian
             tuning, weighting = tune(plan, slope, spread, tuning, weighting, is_sound)
@@ -263,9 +266,8 @@ def fit(
         if wanted:
             spread = _spread_at(model, axis, plan.sizes, first, rows, labeled)
             slope = gold.equation.jacobian
-            tuning, weighting = tune(
-                plan, slope, spread, tuning, weighting, gold.converged
-            )
+            is_sound = gold.converged & (num_labeled > 2 * metric.shape[0])
+            tuning, weighting = tune(plan, slope, spread, tuning, weighting, is_sound)
         state = _solve_adjusted(
             model, plan, rows, labeled, first, tuning, weighting, num_rows
         )
@@ -285,6 +287,7 @@ def fit(
         num_labeled=num_labeled,
         converged=converged,
         num_steps=steps,
+        basis=basis,
     )
     largest = _largest_at(model, axis, theta, labeled, concluded.influence, tuning)
     return concluded._replace(max_influence=largest)
@@ -359,6 +362,7 @@ def conclude(
     num_labeled: Array,
     converged: Array,
     num_steps: Array,
+    basis: Array | None = None,
 ) -> Fit:
     """Covariances and diagnostics from the sums at the solution.
 
@@ -374,6 +378,7 @@ def conclude(
         num_labeled: scalar.
         converged: scalar bool.
         num_steps: scalar int.
+        basis: (p, p), see `fit`.
     """
     identity = jnp.eye(tuning.shape[0], dtype=tuning.dtype)
     equation = combine(totals, tuning)
@@ -381,6 +386,9 @@ def conclude(
     choices = jnp.stack([tuning, 0 * identity, identity])
     slopes = jax.vmap(lambda matrix: combine(totals, matrix).jacobian)(choices)
     gains = jax.vmap(lambda slope: influence(slope, metric))(slopes)
+    solved = gains[0]
+    if basis is not None:
+        theta, gains = basis @ theta, basis @ gains
     noises = jax.vmap(
         lambda matrix: noise(spread, matrix, signs=plan.signs, target=plan.target)
     )(choices)
@@ -398,7 +406,7 @@ def conclude(
     p = theta.shape[0]
     condition = jnp.asarray(jnp.nan, theta.dtype)
     if metric is None:
-        condition = condition_number(equation.jacobian, -gain)
+        condition = condition_number(equation.jacobian, -solved)
     return Fit(
         theta=theta,
         covariance=jnp.where(sound, own, jnp.nan),

@@ -126,6 +126,12 @@ def prepare(
         prob = _as_prob(
             xp, sampling_prob, n, dtype, present if weights is not None else None
         )
+        if xp is np and ((prob == 1) & present & ~mask).any():
+            count = int(((prob == 1) & present & ~mask).sum())
+            raise ValueError(
+                "`sampling_prob` is 1 in rows without a label: a row chosen with "
+                f"certainty has one; {count} rows contradict it"
+            )
         # A sum, so that every device of a mapped axis knows of the rows of the others.
         is_usable = is_usable & (total(~((prob > 0) & (prob <= 1))) == 0)
     expected = total(prob * present)

@@ -31,6 +31,10 @@ def as_records(
         check_rank(name, seen, ranks[key], "(N,)" if ranks[key] == 1 else "(N, p)")
         check_same_length(name, seen, first, arrays[first])
         own = arrays[f"{name}_predicted"] if guess is not None else seen
+        if ranks[key] == 2 and seen.shape[1] == 0:
+            raise ValueError(
+                f"`{name}` must have at least one column, got {seen.shape}"
+            )
         if own.shape != seen.shape:
             raise ValueError(
                 f"`{name}_predicted` must have the shape of `{name}`, {seen.shape}, "

@@ -2,11 +2,14 @@
 
 from typing import Any, Unpack
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Real
 
+from jaxcur._base import is_concrete
 from jaxcur.debiased._assemble import review, run
 from jaxcur.debiased._models import LOGISTIC, MEAN, OLS, POISSON, Index
 from jaxcur.debiased._options import Options
@@ -119,12 +122,16 @@ def regression(
         variables["offset"] = ("offset", offset, None)
     observed, predicted = as_records(variables, {"X": 2, "y": 1, "offset": 1})
     p = predicted["X"].shape[1]
+    basis = None
+    if predicted["X"].dtype == jnp.float32 and _is_free_of_basis(options):
+        basis, observed, predicted = _centred(observed, predicted, options)
     result = run(
         model,
         observed,
         predicted,
         init=jnp.zeros(p, predicted["X"].dtype),
         num_moments=p,
+        basis=basis,
         **options,
     )
     review(
@@ -135,6 +142,68 @@ def regression(
         predicted_covariates=X_predicted is not None,
     )
     return result
+
+
+def _check_gold(
+    name: str, y: Any, labeled: Any, low: float, high: float, kind: str
+) -> None:
+    """Raise where a concrete gold label lies outside its range; NaN is for later."""
+    if not is_concrete(y, labeled):
+        return
+    host, mask = np.asarray(y), np.asarray(labeled)
+    if host.ndim != 1 or host.shape != mask.shape or host.dtype.kind not in "biuf":
+        return
+    bad = mask.astype(bool) & ((host < low) | (host > high))
+    if bad.any():
+        raise ValueError(
+            f"gold labels of `{name}` must be {kind}; {int(bad.sum())} are not, for "
+            f"example {host[bad][0]}"
+        )
+
+
+def _is_free_of_basis(options: dict[str, Any]) -> bool:
+    """Whether the estimate does not depend on the basis of the covariates."""
+    tuning = options.get("power_tuning", "optimal")
+    if options.get("axis_name") is not None:
+        return False
+    if isinstance(tuning, str):
+        return tuning == "optimal"
+    return tuning is None or jnp.ndim(tuning) == 0
+
+
+def _centred(
+    observed: dict[str, Array], predicted: dict[str, Array], options: dict[str, Any]
+) -> tuple[Array, dict[str, Array], dict[str, Array]]:
+    """Records with centred covariates, and the way back for the coefficients.
+
+    Single precision loses the spread of a column far from zero, such as a year, in the
+    sums of its squares. With a constant column k, subtracting c_j from the others adds
+    the sum of c_j b_j / x_k to the coefficient of k and changes nothing else.
+    """
+    known = observed["X"] is predicted["X"]
+    there = options.get("weights")
+    centre, basis = _centre(predicted["X"], None if there is None else there)
+    x = predicted["X"] - centre
+    seen = x if known else observed["X"] - centre
+    return basis, observed | {"X": seen}, predicted | {"X": x}
+
+
+@jax.jit
+def _centre(x: Array, weights: Any) -> tuple[Array, Array]:
+    p = x.shape[1]
+    there = None if weights is None else (jnp.asarray(weights) > 0)[:, None]
+    low, high = (
+        jnp.min(x, axis=0, where=there, initial=jnp.inf),
+        jnp.max(x, axis=0, where=there, initial=-jnp.inf),
+    )
+    constant = (low == high) & (low != 0)
+    place = jnp.argmax(constant)
+    # The middle of the range is exact to compute and near enough to the mean.
+    middle = jnp.where(constant | ~constant.any(), 0, (low + high) / 2)
+    middle = jnp.where(jnp.isfinite(middle), middle, 0)
+    shift = -middle / jnp.where(constant.any(), low[place], 1)
+    basis = jnp.eye(p, dtype=x.dtype) + (jnp.arange(p) == place)[:, None] * shift[None]
+    return middle, basis
 
 
 def ols(
@@ -221,7 +290,7 @@ def logistic(
 
     Args:
         X: shape (N, p), with its own column of ones.
-        y: shape (N,), 0 or 1.
+        y: shape (N,), 0 or 1, or shares between them.
         labeled: shape (N,), True where every predicted variable has its gold label.
         X_predicted: shape (N, p) or None, as in `ols`.
         y_predicted: shape (N,), classes or probabilities, or None.
@@ -253,6 +322,7 @@ def logistic(
         >>> bool(low < 1.0 < high)
         True
     """
+    _check_gold("y", y, labeled, 0.0, 1.0, "0 or 1, or shares between them")
     return regression(
         LOGISTIC,
         X,
@@ -310,6 +380,7 @@ def poisson(
         >>> round(float(jnp.exp(result.estimate[0])), 4)
         2.0
     """
+    _check_gold("y", y, labeled, 0.0, np.inf, "counts or rates, not negative")
     return regression(
         POISSON,
         X,

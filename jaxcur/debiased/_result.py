@@ -1,5 +1,6 @@
 """The result every estimator returns."""
 
+import contextlib
 import dataclasses
 from typing import Any, Literal
 
@@ -100,7 +101,7 @@ class EstimateResult:
         power_tuning: shape (q, q), the matrix that multiplies the predicted moments; a
             multiple of the identity for the scalar rules.
         degrees_of_freedom: scalar, for intervals with `reference="t"`: clusters - 1, or
-            labelled rows - p.
+            labelled rows - p; at least 1.
         diagnostics: see `Diagnostics`.
         small_sample: the factor applied to the covariance (static).
     """
@@ -174,6 +175,12 @@ class EstimateResult:
         )
         check_choice("alternative", alternative, ALTERNATIVES)
         check_choice("reference", reference, ("normal", "t"))
+        with _own_precision(self.estimate):
+            return self._conf_int(confidence_level, alternative, reference)
+
+    def _conf_int(
+        self, confidence_level: Any, alternative: str, reference: Reference
+    ) -> Array:
         tail = 1 - jnp.asarray(confidence_level, self.estimate.dtype)
         if alternative == "two-sided":
             tail = tail / 2
@@ -199,6 +206,10 @@ class EstimateResult:
         """
         check_choice("alternative", alternative, ALTERNATIVES)
         check_choice("reference", reference, ("normal", "t"))
+        with _own_precision(self.estimate):
+            return self._p_value(alternative, null, reference)
+
+    def _p_value(self, alternative: str, null: Any, reference: Reference) -> Array:
         z = (self.estimate - jnp.asarray(null, self.estimate.dtype)) / self.std_error
         if alternative == "two-sided":
             return 2 * self._tail(jnp.abs(z), reference)
@@ -221,7 +232,15 @@ class EstimateResult:
 
 def std_error(covariance: Array) -> Array:
     """Root of the diagonal; NaN for a negative entry."""
-    return jnp.sqrt(jnp.diagonal(covariance, axis1=-2, axis2=-1))
+    with _own_precision(covariance):
+        return jnp.sqrt(jnp.diagonal(covariance, axis1=-2, axis2=-1))
+
+
+def _own_precision(array: Array) -> contextlib.AbstractContextManager[Any]:
+    """64-bit mode for a result computed in it, wherever it is read."""
+    if array.dtype == jnp.float64:
+        return jax.enable_x64(True)
+    return contextlib.nullcontext()
 
 
 def predicted_std_error(result: EstimateResult, ratio: float | Array) -> Array:

@@ -82,6 +82,7 @@ def solve_affine(
         gold = init + _direction(_equation(origin, 0 * identity), metric)
         plain = init + _direction(_equation(origin, identity), metric)
         is_sound = jnp.all(jnp.isfinite(gold))
+        is_sound &= bool(passes.survey.labels.sum() > 2 * tuning.shape[0])
         first = jnp.where(is_sound, gold, plain)
         spread = _spread(passes.sums(("spread",), first), dtype)
         tuning, metric = tune(
@@ -182,7 +183,12 @@ def solve_newton(
     if wanted:
         slope = _to(dtype, totals.observed_jacobian)
         tuning, metric = tune(
-            plan, slope, _spread(sums, dtype), tuning, metric, gold.converged
+            plan,
+            slope,
+            _spread(sums, dtype),
+            tuning,
+            metric,
+            gold.converged & bool(passes.survey.labels.sum() > 2 * tuning.shape[0]),
         )
 
     def evaluate(theta: Array) -> Equation:

@@ -147,9 +147,20 @@ def noise(
         signs: one +1 or -1 per cluster term; empty without clusters.
         target: "finite" leaves out the variance of drawing the rows themselves.
     """
-    if signs:
-        return _clustered(spread, tuning, signs)
     plain = _independent(spread, tuning)
+    if signs:
+        clustered = _clustered(spread, tuning, signs)
+        # A q x q matrix fitted to the sums of a few clusters fits their noise: where
+        # there are few, the rows say better how the predictions go with the labels.
+        sums = spread.labeled_cluster_sums[0]
+        count = jnp.sum(jnp.any(sums != 0, axis=1))
+        many = count >= 20 * tuning.shape[0]
+        rows = plain if spread.counts.shape[0] == 0 else _fixed_size(spread, tuning)
+        both, own = (
+            jnp.where(many, getattr(clustered, name), getattr(rows, name))
+            for name in ("observed_predicted", "predicted_predicted")
+        )
+        return clustered._replace(observed_predicted=both, predicted_predicted=own)
     if spread.counts.shape[0] == 0:
         if target == "finite":
             d = _contrast(tuning)

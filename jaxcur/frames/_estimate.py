@@ -27,8 +27,6 @@ from jaxcur.frames._result import FrameResult
 from jaxcur.frames._rows import Request, TableRows, check_predicted, read_rows
 
 Model = Literal["ols", "logit", "poisson", "multinomial", "ordered", "mean"]
-# A count of labels this many standard deviations away is no chance.
-_ODD_COUNT = 4.0
 
 
 def estimate(
@@ -200,7 +198,7 @@ def estimate(
         raise TableError(found.messages[-1])
     gold = gold_only(problem, rows, matrices)
     surrogate = surrogate_only(problem, rows, matrices)
-    messages = (*found.messages, *_odd_count(found.result))
+    messages = found.messages
     for message in messages:
         warnings.warn(message, debiased.InferenceWarning, stacklevel=2)
     return FrameResult(
@@ -344,17 +342,6 @@ def _describe_tuning(power_tuning: Any, has_effects: bool) -> str:
     if isinstance(power_tuning, str):
         return power_tuning
     return f"{float(power_tuning):g}" if np.ndim(power_tuning) == 0 else "given matrix"
-
-
-def _odd_count(result: debiased.EstimateResult) -> tuple[str, ...]:
-    d = result.diagnostics
-    if abs(float(d.labels_z)) < _ODD_COUNT:
-        return ()
-    return (
-        f"{int(d.num_labeled)} rows are labelled where the sampling probabilities lead "
-        f"one to expect {float(d.expected_labels):.1f}: they may not be the "
-        "probabilities with which rows were chosen",
-    )
 
 
 def _notes(

@@ -186,7 +186,7 @@ def check_replicate(
     replicate: Replicate, key: Array
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of the metrics; raises unless they are a dict of real numbers."""
-    shapes = jax.eval_shape(replicate, key)
+    trace, shapes = jax.make_jaxpr(replicate, return_shape=True)(key)
     if not isinstance(shapes, Mapping) or not shapes:
         raise TypeError(
             "`replicate` must return a dict of metrics by name, "
@@ -200,6 +200,14 @@ def check_replicate(
                 f"metric {name!r} must be a scalar, or a vector for claims on several "
                 f"means, got shape {shape.shape}"
             )
+    (drawn,) = trace.jaxpr.invars
+    read = (v for equation in trace.jaxpr.eqns for v in equation.invars)
+    if not any(v is drawn for v in (*read, *trace.jaxpr.outvars)):
+        raise ValueError(
+            "`replicate` does not use its key, so that every replication is the same: "
+            "draw with jax.random from the key (a NumPy draw happens once, while "
+            "tracing)"
+        )
     return dict(shapes)
 
 

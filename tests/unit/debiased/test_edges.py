@@ -49,6 +49,8 @@ BAD = {
     "prob-zero-labeled": ({"sampling_prob": with_entry(PI, 0, 0.0)}, "1 of 200"),
     "prob-above-one": ({"sampling_prob": 1.5}, "1 of 1"),
     "prob-nan": ({"sampling_prob": with_entry(PI, 7, np.nan)}, "1 of 200"),
+    "prob-one-unlabeled": ({"sampling_prob": 1.0}, "120 rows contradict"),
+    "no-columns": ({"X": np.zeros((200, 0))}, "at least one column"),
     "prob-length": ({"sampling_prob": PI[:5]}, r"shape \(200,\)"),
     "nan-covariate": ({"X": with_entry(X0, (3, 1), np.nan)}, "`X.*must be finite"),
     "nan-prediction": (
@@ -293,7 +295,11 @@ def test_result_says_what_it_used():
 
 
 def test_misstated_probabilities_show():
-    assert abs(float(fit(sampling_prob=0.1).diagnostics.labels_z)) > 5
+    with pytest.warns(
+        debiased.InferenceWarning, match="80 rows are labelled where.* 20.0"
+    ):
+        result = fit(sampling_prob=0.1)
+    assert abs(float(result.diagnostics.labels_z)) > 5
     assert abs(float(fit(sampling_prob=0.4).diagnostics.labels_z)) < 1
 
 
@@ -346,3 +352,65 @@ def test_aliased_coefficients_are_nan_on_request(model, x64):
         jax.jit(lambda X: call(X, y, rank="drop", **options))(jnp.asarray(doubled))
     with pytest.raises(ValueError, match="`rank` must be one of"):
         call(doubled, y, rank="pinv", **options)
+
+
+def test_a_year_as_covariate_keeps_its_precision_in_float32():
+    rng = np.random.default_rng(0)
+    n = 2000
+    year = rng.integers(1990, 2021, n)
+    X = np.column_stack([np.ones(n), year, rng.normal(size=n)])
+    y = 0.02 * (year - 2005) + rng.normal(size=n)
+    guess, labeled = 0.8 * y + 0.3 * rng.normal(size=n), rng.random(n) < 0.15
+    options = {"y_predicted": guess, "labeled": labeled, "sampling_prob": 0.15}
+    for call, seen in ((debiased.ols, y), (debiased.logistic, (y > 0).astype(float))):
+        single = call(X, seen, **options)
+        with jax.enable_x64(True):
+            double = call(X, seen, **options)
+            # Squares of the year alone have eight digits, more than float32 holds.
+            assert_close(single.estimate, double.estimate, rtol=1e-3)
+            assert_close(single.std_error, double.std_error, rtol=1e-4)
+            gold = double.diagnostics.gold_std_error
+            assert_close(single.diagnostics.gold_std_error, gold, rtol=1e-4)
+
+
+def test_a_result_in_64_bits_is_read_outside_that_mode():
+    with jax.enable_x64(True):
+        result = fit()
+        inside = np.asarray(result.conf_int())
+    assert result.std_error.dtype == jnp.float64
+    assert_close(result.conf_int(), inside, rtol=0)
+    assert np.isfinite(np.asarray(result.p_value())).all()
+
+
+@pytest.mark.parametrize("value", [-1.0, 2.0])
+def test_gold_labels_outside_their_range_are_refused(value):
+    y = with_entry((Y0 > 0).astype(float), 0, value)
+    guess = (GUESS > 0).astype(float)
+    with pytest.raises(ValueError, match="gold labels of `y` must be 0 or 1"):
+        debiased.logistic(X0, y, y_predicted=guess, labeled=LABELED)
+
+
+def test_one_cluster_under_jit_is_nan():
+    clusters = jnp.zeros(200, jnp.int32)
+    result = jax.jit(
+        lambda ids: debiased.ols(
+            X0, Y0, y_predicted=GUESS, labeled=LABELED, sampling_prob=0.4, clusters=ids
+        )
+    )(clusters)
+    assert np.isnan(np.asarray(result.std_error)).all()
+    assert not bool(result.converged)
+
+
+def test_few_clusters_are_not_what_the_matrix_is_fitted_to(x64):
+    # Ten clusters: a matrix fitted to their sums would leave almost no variance.
+    rng = np.random.default_rng(4)
+    n, groups = 800, 10
+    ids = np.arange(n) % groups
+    X = np.column_stack([np.ones(n), rng.normal(size=(n, 3))])
+    y = X.sum(axis=1) + rng.normal(size=groups)[ids] + rng.normal(size=n)
+    options = {"labeled": np.arange(n) < 200, "sampling_prob": 0.25, "clusters": ids}
+    guess = y + rng.normal(size=n)
+    tuned = debiased.ols(X, y, y_predicted=guess, **options)
+    plain = debiased.ols(X, y, y_predicted=guess, power_tuning=None, **options)
+    ratio = np.asarray(tuned.std_error) / np.asarray(plain.std_error)
+    assert (ratio > 0.5).all()

@@ -400,3 +400,15 @@ def test_changing_the_key_does_not_recompile():
     finally:
         jax.monitoring.clear_event_listeners()
     assert events == []
+
+
+def test_a_replicate_that_ignores_its_key_is_refused():
+    # A NumPy draw happens once, while tracing: one draw would count as thousands.
+    draw = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="does not use its key"):
+        verify.check(
+            lambda key: {"miss": draw.random() < 0.1},
+            verify.at_most("miss", 0.1),
+            key=jax.random.key(0),
+            max_replications=2048,
+        )
