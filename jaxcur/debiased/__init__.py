@@ -51,6 +51,7 @@ from jaxcur.debiased._prepare import InferenceWarning
 from jaxcur.debiased._quantile import QuantileResult, quantile
 from jaxcur.debiased._recalibrated import recalibrated
 from jaxcur.debiased._regression import logistic, mean, ols, poisson
+from jaxcur.debiased._resample import BootstrapResult
 from jaxcur.debiased._result import Diagnostics, EstimateResult, predicted_std_error
 from jaxcur.debiased._score_bootstrap import score_bootstrap
 from jaxcur.debiased._sequential import (
@@ -67,6 +68,7 @@ from jaxcur.debiased._table_chunks import table_chunks
 __all__ = [
     "BandsResult",
     "BayesianResult",
+    "BootstrapResult",
     "ContrastResult",
     "Diagnostics",
     "EstimateResult",

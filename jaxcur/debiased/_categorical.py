@@ -202,10 +202,10 @@ def ordered_logit(
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxcur import debiased
-        >>> y = jnp.array([0, 1, 1, 2] * 20)
-        >>> x = jnp.array([-1.0, 1.0, -1.0, 1.0] * 20)[:, None]
+        >>> y = jnp.array([0, 1, 1, 2, 2, 0] * 20)
+        >>> x = jnp.array([-1.0, 1.0, -1.0, 1.0, -1.0, 1.0] * 20)[:, None]
         >>> result = debiased.ordered_logit(
-        ...     x, y, y_predicted=y, labeled=jnp.arange(80) < 60, num_classes=3)
+        ...     x, y, y_predicted=y, labeled=jnp.arange(120) < 60, num_classes=3)
         >>> result.estimate.shape
         (3,)
     """

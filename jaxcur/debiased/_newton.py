@@ -31,6 +31,7 @@ class NewtonState(NamedTuple):
     Attributes:
         theta: (p,), best point so far.
         equation: at `theta`.
+        gain: (p, q), `influence` there.
         step: (p,), the full Newton step from there.
         damping: scalar in (0, 1], share of the next step.
         num_steps: scalar int, evaluations so far.
@@ -40,6 +41,7 @@ class NewtonState(NamedTuple):
 
     theta: Array
     equation: Equation
+    gain: Array
     step: Array
     damping: Array
     num_steps: Array
@@ -89,13 +91,6 @@ def condition_number(matrix: Array, inverse: Array) -> Array:
     return _row_norm(scaled) * _row_norm(inverse * columns.T * rows.T)
 
 
-def _merit(equation: Equation, scale: Array, metric: Array | None) -> Array:
-    if metric is not None:
-        return equation.value @ metric @ equation.value
-    ratio = equation.value / jnp.where(scale > 0, scale, 1)
-    return jnp.sum(ratio * ratio)
-
-
 def direction(equation: Equation, metric: Array | None) -> Array:
     """The Newton step (p,)."""
     return influence(equation.jacobian, metric) @ equation.value
@@ -103,10 +98,12 @@ def direction(equation: Equation, metric: Array | None) -> Array:
 
 def newton_init(theta: Array, equation: Equation, metric: Array | None) -> NewtonState:
     """State at a starting point with the equation evaluated there."""
+    gain = influence(equation.jacobian, metric)
     return NewtonState(
         theta=theta,
         equation=equation,
-        step=direction(equation, metric),
+        gain=gain,
+        step=gain @ equation.value,
         damping=jnp.ones((), theta.dtype),
         num_steps=jnp.zeros((), jnp.int32),
         converged=jnp.zeros((), bool),
@@ -143,11 +140,17 @@ def newton_update(
         reference: (q, p), the Jacobian that counts as full size.
     """
     eps = jnp.finfo(proposal.dtype).eps
-    scale = state.equation.scale
-    before = _merit(state.equation, scale, metric)
-    after = _merit(equation, scale, metric)
+    # Deuflhard's natural test: has the step that remains become shorter, measured with
+    # the Jacobian of before? It does not depend on the units of moments or parameters.
+    remaining = state.gain @ equation.value
+    unit = _spread(state.gain, state.equation)
+    floor = 16 * eps * (jnp.abs(state.theta) + jnp.sqrt(num_rows) * unit)
+    size = jnp.abs(state.step) + unit
+    size = jnp.where(size > 0, size, 1)
+    before = jnp.sum((state.step / size) ** 2)
+    after = jnp.sum((remaining / size) ** 2)
     # Near the root both are rounding noise: an equal step is no reason to stop.
-    better = (after < before) | (after <= 64 * eps * eps * num_rows)
+    better = (after < before) | jnp.all(jnp.abs(remaining) <= floor)
     better &= jnp.all(jnp.isfinite(equation.value)) & jnp.all(jnp.isfinite(proposal))
     theta = jnp.where(better, proposal, state.theta)
     equation = jax.tree.map(
@@ -157,7 +160,7 @@ def newton_update(
 
     gain = influence(equation.jacobian, metric)
     step = gain @ equation.value
-    spread = jnp.sqrt((gain * gain) @ (equation.scale * equation.scale))
+    spread = _spread(gain, equation)
     rtol = 1e-10 if eps < 1e-10 else 1e-5
     floor = 16 * eps * (jnp.abs(theta) + jnp.sqrt(num_rows) * spread)
     small = jnp.abs(step) <= rtol * jnp.sqrt(num_rows) * spread + floor
@@ -169,12 +172,18 @@ def newton_update(
     return NewtonState(
         theta=theta,
         equation=equation,
+        gain=gain,
         step=step,
         damping=damping.astype(proposal.dtype),
         num_steps=state.num_steps + 1,
         converged=converged & ~vanished,
         failed=failed & ~(converged & ~vanished),
     )
+
+
+def _spread(gain: Array, equation: Equation) -> Array:
+    """Root of the summed squares of the rows' influences, per parameter."""
+    return jnp.sqrt((gain * gain) @ (equation.scale * equation.scale))
 
 
 def _has_vanished(gain: Array, reference: Array) -> Array:

@@ -67,8 +67,8 @@ def mean(
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxcur import debiased
-        >>> y = jnp.array([1.0, 0.0, 1.0, jnp.nan, jnp.nan, jnp.nan])
-        >>> predicted = jnp.array([1.0, 1.0, 1.0, 0.0, 0.0, 1.0])
+        >>> y = jnp.array([1.0, 0.0, 1.0, jnp.nan, jnp.nan, jnp.nan] * 4)
+        >>> predicted = jnp.array([1.0, 1.0, 1.0, 0.0, 0.0, 1.0] * 4)
         >>> result = debiased.mean(y, y_predicted=predicted, labeled=~jnp.isnan(y),
         ...                        power_tuning=None)
         >>> float(result.estimate[0].round(4))  # 4/6 - 1/3
@@ -122,7 +122,7 @@ def regression(
         variables["offset"] = ("offset", offset, None)
     observed, predicted = as_records(variables, {"X": 2, "y": 1, "offset": 1})
     p = predicted["X"].shape[1]
-    basis = None
+    basis, named = None, predicted
     if predicted["X"].dtype == jnp.float32 and _is_free_of_basis(options):
         basis, observed, predicted = _centred(observed, predicted, options)
     result = run(
@@ -136,7 +136,7 @@ def regression(
     )
     review(
         result,
-        predicted,
+        named,
         design_matrix="X",
         hint=None if model.is_affine else _SEPARATED,
         predicted_covariates=X_predicted is not None,

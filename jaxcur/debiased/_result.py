@@ -267,8 +267,8 @@ def predicted_std_error(result: EstimateResult, ratio: float | Array) -> Array:
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxcur import debiased
-        >>> y = jnp.array([1.0, 0.0, 1.0, 0.0, 1.0, jnp.nan, jnp.nan, jnp.nan])
-        >>> predicted = jnp.array([1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0])
+        >>> y = jnp.array([1.0, 0.0, 1.0, 0.0, 1.0, jnp.nan, jnp.nan, jnp.nan] * 4)
+        >>> predicted = jnp.array([1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0] * 4)
         >>> result = debiased.mean(y, y_predicted=predicted, labeled=~jnp.isnan(y))
         >>> more = debiased.predicted_std_error(result, 4.0)
         >>> bool((more < result.std_error).all())

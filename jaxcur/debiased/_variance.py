@@ -15,21 +15,16 @@ class Noise(NamedTuple):
     """Variance of the total adjusted moment, split by where it comes from.
 
     Attributes:
-        labels: (q, q), shrinks as 1 / (number of labels).
-        rest: (q, q), stays when more rows are labelled.
+        total: (q, q), the variance.
+        labels: (q, q), its part that shrinks as 1 / (number of labels).
         observed_predicted: (q, q), covariance of the label part with the correction.
         predicted_predicted: (q, q), variance of the correction.
     """
 
+    total: Array
     labels: Array
-    rest: Array
     observed_predicted: Array
     predicted_predicted: Array
-
-    @property
-    def total(self) -> Array:
-        """Variance of the total."""
-        return self.labels + self.rest
 
 
 def _product(*factors: Array) -> Array:
@@ -55,7 +50,7 @@ def _independent(spread: Spread, tuning: Array) -> Noise:
     # Both factors of Lambda from the same labelled rows: their errors cancel where the
     # predictions are good. Over all rows the second would be more precise by itself.
     odds = (spread.labeled_gram_squared - spread.labeled_gram)[:, q:]
-    return Noise(labels, rest, odds[:q], odds[q:])
+    return Noise(labels + rest, labels, odds[:q], odds[q:])
 
 
 def _covariances(counts: Array, sums: Array, grams: Array) -> Array:
@@ -94,7 +89,7 @@ def _fixed_size(spread: Spread, tuning: Array) -> Noise:
 
     # As above: covariance and variance of the correction from the same rows.
     odds = jnp.sum((share - n)[:, None, None] * labeled[:, :, q:], axis=0)
-    return Noise(labels, rest, odds[:q], odds[q:])
+    return Noise(labels + rest, labels, odds[:q], odds[q:])
 
 
 def _clustered(spread: Spread, tuning: Array, signs: tuple[int, ...]) -> Noise:
@@ -120,11 +115,10 @@ def _clustered(spread: Spread, tuning: Array, signs: tuple[int, ...]) -> Noise:
             labeled = labeled - jnp.matmul(excess, means, precision="highest")
         label_part = labeled @ d.T
         whole = everyone @ tuning.T + label_part
-        first = _product(label_part.T, label_part)
         correction = labeled[:, q:] - everyone
         terms = (
-            first,
-            _product(whole.T, whole) - first,
+            _product(whole.T, whole),
+            _product(label_part.T, label_part),
             _product(labeled[:, :q].T, correction),
             _product(correction.T, correction),
         )
@@ -165,7 +159,7 @@ def noise(
         if target == "finite":
             d = _contrast(tuning)
             labels = _product(d, spread.labeled_gram_squared - spread.labeled_gram, d.T)
-            return plain._replace(labels=labels, rest=jnp.zeros_like(labels))
+            return plain._replace(total=labels, labels=labels)
         return plain
     fixed = _fixed_size(spread, tuning)
     if target == "finite":
@@ -176,7 +170,7 @@ def noise(
         labeled = jnp.where((n_labeled == n)[:, None, None], 0.0, labeled)
         odds = n * (n / jnp.maximum(n_labeled, 1) - 1)
         labels = jnp.einsum("h,ik,hkl,jl->ij", odds, d, labeled, d, precision="highest")
-        return fixed._replace(labels=labels, rest=jnp.zeros_like(labels))
+        return fixed._replace(total=labels, labels=labels)
     # With a label in every row there is no design: the ordinary sandwich.
     complete = jnp.all(spread.counts == spread.labeled_counts)
     return jax.tree.map(lambda a, b: jnp.where(complete, a, b), plain, fixed)

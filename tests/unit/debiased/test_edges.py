@@ -157,7 +157,7 @@ def test_quasi_separated_column_is_noticed(x64):
 
 def test_few_labels_warn_and_plain_remains_defined(x64):
     labeled = np.arange(200) < 2
-    options = {"labeled": labeled, "sampling_prob": 0.1}
+    options = {"labeled": labeled, "sampling_prob": 0.06}
     with pytest.warns(debiased.InferenceWarning, match="2 labelled rows for 3"):
         result = fit(power_tuning="optimal", **options)
     with pytest.warns(debiased.InferenceWarning, match="2 labelled rows for 3"):
