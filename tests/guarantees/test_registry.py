@@ -48,6 +48,8 @@ SLOW = {
     "optcs/weak-models",
     "optcs/good-models",
     "optcs/full-1",
+    "optcs/full-4",
+    "derandomize/one-null",
     "optcs/full-msel-1",
     "optcs/full-msel-4",
 } | {
@@ -59,9 +61,7 @@ SLOW = {
         "mean",
         "mean-shifted",
         "mean-unbiased",
-        "ols",
         "logistic",
-        "tuning",
     }
 }
 

@@ -49,7 +49,7 @@ def tables(draw):
 
 
 designs = st.sampled_from(["bernoulli", "srs"])
-tunings = st.sampled_from([None, "optimal", 0.5])
+tunings = st.sampled_from([None, "optimal"])
 
 
 def close(one, other, scale=1.0):

@@ -67,8 +67,15 @@ def assert_same(found, single, rtol):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["ols", "logistic"])
-@pytest.mark.parametrize("given", [True, False], ids=["bernoulli", "srs"])
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("ols", False),
+        ("logistic", True),
+        pytest.param("ols", True, marks=pytest.mark.slow),
+        pytest.param("logistic", False, marks=pytest.mark.slow),
+    ],
+)
 def test_sharded_rows_give_the_single_device_answer(x64, name, given):
     arrays = data(name)
     kept = ["X", "y", "y_predicted", "labeled"] + ["sampling_prob"] * given

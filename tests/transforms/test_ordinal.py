@@ -40,6 +40,7 @@ def test_jit_and_vmap_over_weights():
     assert np.isfinite(np.asarray(lost.coefficients[2])).all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_derivatives_are_those_of_the_solution():
     X, y = sample(np.float64)

@@ -87,6 +87,7 @@ def test_too_few_steps_are_reported():
     assert int(result.status) == 1
 
 
+@pytest.mark.slow
 def test_semiparallel_and_nonparallel_are_nested():
     X, y = sample()
     strength = 0.02
