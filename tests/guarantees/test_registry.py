@@ -49,7 +49,6 @@ SLOW = {
     "optcs/good-models",
     "optcs/full-1",
     "optcs/full-4",
-    "derandomize/one-null",
     "optcs/full-msel-1",
     "optcs/full-msel-4",
 } | {
