@@ -262,7 +262,7 @@ def fit(
         converged, steps = jnp.isfinite(theta).all(), jnp.ones((), jnp.int32)
     else:
         gold = _solve_gold(model, plan, labeled, init, weighting, num_rows)
-        first = jnp.where(gold.converged, gold.theta, init)
+        first = jnp.where(gold.converged, gold.theta + gold.step, init)
         if wanted:
             spread = _spread_at(model, axis, plan.sizes, first, rows, labeled)
             slope = gold.equation.jacobian

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Real
 from jaxcur._base import check_choice, is_concrete
 from jaxcur.debiased._assemble import review, run
 from jaxcur.debiased._fit import reducer
-from jaxcur.debiased._models import LOGISTIC, POISSON
+from jaxcur.debiased._models import LOGISTIC, POISSON, Sums, differentiated
 from jaxcur.debiased._options import Options
 from jaxcur.debiased._records import as_records
 from jaxcur.debiased._result import EstimateResult
@@ -69,19 +69,9 @@ class MarginalEffects:
         gaps = self.effects(beta, record) - average
         return jnp.concatenate([record["X"] * residual[:, None], gaps], axis=1)
 
-    def total(
-        self, theta: Array, record: dict[str, Array], weight: Array
-    ) -> tuple[Array, Array]:
-        """Weighted sum of the moments and of their Jacobians."""
-
-        def summed(point: Array) -> tuple[Array, Array]:
-            value = jnp.matmul(
-                weight, self.moments(point, record), precision=jax.lax.Precision.HIGHEST
-            )
-            return value, value
-
-        jacobian, value = jax.jacfwd(summed, has_aux=True)(theta)
-        return value, jacobian
+    def total(self, theta: Array, record: dict[str, Array], weight: Array) -> Sums:
+        """Weighted sums of the moments, of their Jacobians and of their squares."""
+        return differentiated(self, theta, record, weight)
 
 
 def average_marginal_effects(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,20 @@ from jax import Array
 from jax.scipy.special import expit
 
 _HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class Sums(NamedTuple):
+    """Sums over records of weight w and moments m.
+
+    Attributes:
+        value: (q,), sum of w m.
+        jacobian: (q, p), its derivative in theta.
+        squares: (q,), sum of (w m)^2.
+    """
+
+    value: Array
+    jacobian: Array
+    squares: Array
 
 
 class Model(Protocol):
@@ -28,13 +42,29 @@ class Model(Protocol):
         """Moments of every record, shape (n, q)."""
         ...
 
-    def total(self, theta: Array, record: Any, weight: Array) -> tuple[Array, Array]:
-        """Weighted sum of the moments (q,) and of their Jacobians (q, p)."""
+    def total(self, theta: Array, record: Any, weight: Array) -> Sums:
+        """Weighted sums of the moments, of their Jacobians and of their squares."""
         ...
 
 
 def _matmul(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision=_HIGHEST)
+
+
+def _squares(moments: Array, weight: Array) -> Array:
+    return jnp.sum((moments * weight[:, None]) ** 2, axis=0)
+
+
+def differentiated(model: Model, theta: Array, record: Any, weight: Array) -> Sums:
+    """Sums of a model that gives its moments only."""
+
+    def summed(point: Array) -> tuple[Array, tuple[Array, Array]]:
+        moments = model.moments(point, record)
+        value = _matmul(weight, moments)
+        return value, (value, _squares(moments, weight))
+
+    jacobian, (value, squares) = jax.jacfwd(summed, has_aux=True)(theta)
+    return Sums(value, jacobian, squares)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +77,8 @@ class UserMoment:
     def moments(self, theta: Array, record: Any) -> Array:
         return jax.vmap(lambda one: jnp.atleast_1d(self.moment(theta, one)))(record)
 
-    def total(self, theta: Array, record: Any, weight: Array) -> tuple[Array, Array]:
-        def summed(point: Array) -> tuple[Array, Array]:
-            value = _matmul(weight, self.moments(point, record))
-            return value, value
-
-        jacobian, value = jax.jacfwd(summed, has_aux=True)(theta)
-        return value, jacobian
+    def total(self, theta: Array, record: Any, weight: Array) -> Sums:
+        return differentiated(self, theta, record, weight)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +90,11 @@ class Mean:
     def moments(self, theta: Array, record: Array) -> Array:
         return record - theta
 
-    def total(self, theta: Array, record: Array, weight: Array) -> tuple[Array, Array]:
+    def total(self, theta: Array, record: Array, weight: Array) -> Sums:
         identity = jnp.eye(theta.shape[0], dtype=theta.dtype)
-        return _matmul(weight, record - theta), -jnp.sum(weight) * identity
+        moments = record - theta
+        jacobian = -jnp.sum(weight) * identity
+        return Sums(_matmul(weight, moments), jacobian, _squares(moments, weight))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,14 +117,15 @@ class Index:
         eta = self._eta(theta, record)
         return record["X"] * self.residual(eta, record["y"])[:, None]
 
-    def total(
-        self, theta: Array, record: dict[str, Array], weight: Array
-    ) -> tuple[Array, Array]:
+    def total(self, theta: Array, record: dict[str, Array], weight: Array) -> Sums:
         x, y = record["X"], record["y"]
         eta = self._eta(theta, record)
         r, slope = jax.jvp(lambda e: self.residual(e, y), (eta,), (jnp.ones_like(eta),))
-        value = _matmul(weight * r, x)
-        return value, _matmul((x * (weight * slope)[:, None]).T, x)
+        scaled = weight * r
+        jacobian = _matmul((x * (weight * slope)[:, None]).T, x)
+        # A product with the squared columns: no table of moments is formed.
+        squares = _matmul(scaled * scaled, x * x)
+        return Sums(_matmul(scaled, x), jacobian, squares)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,12 +137,11 @@ class Instrumental:
     def moments(self, theta: Array, record: dict[str, Array]) -> Array:
         return record["Z"] * (record["y"] - _matmul(record["X"], theta))[:, None]
 
-    def total(
-        self, theta: Array, record: dict[str, Array], weight: Array
-    ) -> tuple[Array, Array]:
+    def total(self, theta: Array, record: dict[str, Array], weight: Array) -> Sums:
         z = record["Z"] * weight[:, None]
         residual = record["y"] - _matmul(record["X"], theta)
-        return _matmul(residual, z), -_matmul(z.T, record["X"])
+        squares = _squares(z, residual)
+        return Sums(_matmul(residual, z), -_matmul(z.T, record["X"]), squares)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,15 +165,8 @@ class MultiIndex:
         x = record["X"]
         return self.adjoint(x, self.residual(self.indices(theta, x), record["y"]))
 
-    def total(
-        self, theta: Array, record: dict[str, Array], weight: Array
-    ) -> tuple[Array, Array]:
-        def summed(point: Array) -> tuple[Array, Array]:
-            value = _matmul(weight, self.moments(point, record))
-            return value, value
-
-        jacobian, value = jax.jacfwd(summed, has_aux=True)(theta)
-        return value, jacobian
+    def total(self, theta: Array, record: dict[str, Array], weight: Array) -> Sums:
+        return differentiated(self, theta, record, weight)
 
 
 def linear_residual(eta: Array, y: Array) -> Array:

@@ -126,8 +126,9 @@ def newton_update(
 ) -> NewtonState:
     """Accept or reject the proposal, and decide whether to go on.
 
-    Converged: the next full step is below 1e-10 (float32: 1e-5) of the standard
-    deviation of one row's influence, per coordinate. Failed: the step has been halved
+    Converged: the next full step is below 1e-6 (float32: 1e-5) of the standard
+    deviation of one row's influence, per coordinate; the caller takes it, and what
+    then remains is of the order of its square. Failed: the step has been halved
     to nothing, or the Jacobian has lost all but 1e-6 of its size at the start in some
     direction, which is how a separated logit or a diverging pseudo-likelihood shows.
 
@@ -161,7 +162,7 @@ def newton_update(
     gain = influence(equation.jacobian, metric)
     step = gain @ equation.value
     spread = _spread(gain, equation)
-    rtol = 1e-10 if eps < 1e-10 else 1e-5
+    rtol = 1e-6 if eps < 1e-10 else 1e-5
     floor = 16 * eps * (jnp.abs(theta) + jnp.sqrt(num_rows) * spread)
     small = jnp.abs(step) <= rtol * jnp.sqrt(num_rows) * spread + floor
     converged = jnp.all(small) & jnp.all(jnp.isfinite(theta))

@@ -164,7 +164,7 @@ def prepare(
     return Prepared(
         rows,
         chosen,
-        Sizes(strata_count, sizes),
+        Sizes(strata_count, sizes, sampling_prob is None and num_strata <= 1),
         signs,
         *map(
             jnp.asarray, (num_rows, num_labeled, expected, labels_variance, is_usable)

@@ -200,7 +200,7 @@ def _influences(
     record, _ = prepared.rows.record
     seen, row = prepared.labeled.observed
     weight = prepared.labeled.weight / prepared.labeled.prob
-    _, jacobian = model.total(theta, seen, weight)
+    jacobian = model.total(theta, seen, weight).jacobian
     # Per row, as the mean of the influence is what the last step estimates.
     gain = influence(jacobian / jnp.sum(weight), None).T
     present = weight > 0

@@ -174,9 +174,9 @@ def _influence(
         moments = moments.at[row].add(
             -means[labeled.strata] * (present / labeled.prob)[:, None]
         )
-    _, whole = model.total(theta, record, rows.weight)
-    _, seen = model.total(theta, gold, weight)
-    _, guessed = model.total(theta, guess, weight)
+    whole = model.total(theta, record, rows.weight).jacobian
+    seen = model.total(theta, gold, weight).jacobian
+    guessed = model.total(theta, guess, weight).jacobian
     return moments @ influence(seen - matrix @ (guessed - whole), None).T
 
 

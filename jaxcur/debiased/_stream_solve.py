@@ -176,7 +176,7 @@ def solve_newton(
         )
     else:
         gold = _iterate(gold_at, init, gold_at(init), metric, num_rows, plan.max_steps)
-    first = jnp.where(gold.converged, gold.theta, init)
+    first = jnp.where(gold.converged, gold.theta + gold.step, init)
     wanted = needs_spread(plan, metric is not None)
     sums = passes.sums(("totals", "spread") if wanted else ("totals",), first)
     totals = _totals(sums)

@@ -72,10 +72,17 @@ class Spread(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Static sizes: strata (0: the design needs none) and clusters of each term."""
+    """What is known of the design while tracing.
+
+    Attributes:
+        strata: their number; 0: the design needs none.
+        clusters: their number, for each term.
+        equal: all rows have the same sampling probability.
+    """
 
     strata: int = 0
     clusters: tuple[int, ...] = ()
+    equal: bool = False
 
 
 def _gram(left: Array, right: Array) -> Array:
@@ -98,9 +105,7 @@ def everyone_totals(model: Model, theta: Array, rows: Rows) -> tuple[Array, ...]
     """Sum, Jacobian and squares of the predicted moments."""
 
     def block(part: Rows) -> tuple[Array, ...]:
-        value, jacobian = model.total(theta, part.record, part.weight)
-        moments = model.moments(theta, part.record) * part.weight[:, None]
-        return value, jacobian, jnp.sum(moments * moments, axis=0)
+        return tuple(model.total(theta, part.record, part.weight))
 
     return sum_over_blocks(block, rows)
 
@@ -112,8 +117,13 @@ def labeled_totals(model: Model, theta: Array, rows: LabeledRows) -> tuple[Array
         weight = part.weight / part.prob
         observed = model.total(theta, part.observed, weight)
         predicted = model.total(theta, part.predicted, weight)
-        moments = model.moments(theta, part.observed) * weight[:, None]
-        return (*observed, *predicted, jnp.sum(moments * moments, axis=0))
+        return (
+            observed.value,
+            observed.jacobian,
+            predicted.value,
+            predicted.jacobian,
+            observed.squares,
+        )
 
     return sum_over_blocks(block, rows)
 
@@ -166,12 +176,21 @@ def labeled_spread(
         observed = model.moments(theta, part.observed)
         predicted = model.moments(theta, part.predicted)
         z = jnp.concatenate([observed, predicted], axis=1) * part.weight[:, None]
-        inverse = (1 / part.prob)[:, None]
-        weighted = z * inverse
-        out: dict[str, Any] = {
-            "labeled_gram": _gram(weighted, z),
-            "labeled_gram_squared": _gram(weighted, weighted),
-        }
+        inverse = 1 / part.prob
+        weighted = z * inverse[:, None]
+        gram = _gram(z, z)
+        if sizes.equal:
+            # Rows that are not there have weight 0, whatever their probability.
+            factor = jnp.max(jnp.where(part.weight > 0, inverse, 1))
+            out: dict[str, Any] = {
+                "labeled_gram": factor * gram,
+                "labeled_gram_squared": factor * factor * gram,
+            }
+        else:
+            out = {
+                "labeled_gram": _gram(weighted, z),
+                "labeled_gram_squared": _gram(weighted, weighted),
+            }
         names = ("labeled_counts", "labeled_sums", "labeled_grams")
         h = sizes.strata
         if h:
@@ -179,7 +198,7 @@ def labeled_spread(
             values = (
                 _by(part.strata, present, h),
                 _by(part.strata, z, h),
-                _grams_by(part.strata, z, h),
+                gram[None] if sizes.equal and h == 1 else _grams_by(part.strata, z, h),
             )
         else:
             values = _no_strata(z)
