@@ -13,6 +13,7 @@ from jaxcur._base._draws import resolve_uniforms
 from jaxcur._base._extras import import_extra
 from jaxcur._base._levels import DECIMALS, decimal_float64, exact_fraction
 from jaxcur._base._progress import ProgressBar
+from jaxcur._base._sampling import check_run_length, trouble
 
 __all__ = [
     "DECIMALS",
@@ -21,6 +22,7 @@ __all__ = [
     "check_choice",
     "check_no_nan",
     "check_rank",
+    "check_run_length",
     "check_same_length",
     "check_unit_interval",
     "decimal_float64",
@@ -28,4 +30,5 @@ __all__ = [
     "import_extra",
     "is_concrete",
     "resolve_uniforms",
+    "trouble",
 ]

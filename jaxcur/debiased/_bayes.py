@@ -15,11 +15,14 @@ from jaxcur._base import (
     as_float,
     check_choice,
     check_rank,
+    check_run_length,
     check_same_length,
     check_unit_interval,
     is_concrete,
+    trouble,
 )
 from jaxcur.debiased._prepare import warn
+from jaxcur.solvers import nuts, split_r_hat
 
 
 @jax.tree_util.register_dataclass
@@ -146,7 +149,9 @@ def bayesian_measurement_model(
     """
     check_choice("model", model, ("logistic",))
     data = _check(X, y, y_predicted, labeled)
-    _check_numbers(prior_scale, num_warmup, num_samples, num_chains)
+    if is_concrete(prior_scale) and not float(prior_scale) > 0:
+        raise ValueError(f"`prior_scale` must be positive, got {prior_scale}")
+    check_run_length(num_warmup, num_samples, num_chains)
     if key is None:
         raise ValueError("sampling is randomised: pass `key=jax.random.key(...)`")
     result = _sample(
@@ -177,7 +182,6 @@ def _sample(
     num_chains: int,
 ) -> BayesianResult:
     """All chains in one program: adaptation and sampling are one loop."""
-    from numpyro.infer.hmc import hmc
     from numpyro.infer.util import potential_energy
 
     back, constant = _standardisation(x)
@@ -186,30 +190,20 @@ def _sample(
     if differential:
         z = jnp.concatenate([z, jnp.where(constant, 0, scaled)], axis=1)
     arguments = (scaled, jnp.where(known, y, 0), guess, known, z, prior_scale)
-    start, kernel = hmc(
+    draws, num_divergences = nuts(
         lambda sites: potential_energy(measurement_model, arguments, {}, sites),
-        algo="NUTS",
+        lambda own: _start(own, y, guess, known, scaled.shape[1], z.shape[1]),
+        key=key,
+        num_warmup=num_warmup,
+        num_samples=num_samples,
+        num_chains=num_chains,
     )
-
-    def chain(own: Array) -> tuple[dict[str, Array], Array]:
-        key_start, key_run = jax.random.split(own)
-        init = _start(key_start, y, guess, known, scaled.shape[1], z.shape[1])
-        state = start(init, num_warmup, rng_key=key_run)
-
-        def step(state: Any, _: Any) -> tuple[Any, Any]:
-            state = kernel(state)
-            return state, (state.z, state.diverging)
-
-        _, kept = jax.lax.scan(step, state, length=num_warmup + num_samples)
-        return jax.tree.map(lambda values: values[num_warmup:], kept)
-
-    draws, diverging = jax.vmap(chain)(jax.random.split(key, num_chains))
     beta = jnp.matmul(draws["beta"], back.T, precision="highest")
     return BayesianResult(
         draws=beta,
         measurement=draws["alpha"],
-        r_hat=_split_r_hat(beta),
-        num_divergences=jnp.sum(diverging, dtype=jnp.int32),
+        r_hat=split_r_hat(beta),
+        num_divergences=num_divergences,
     )
 
 
@@ -293,16 +287,6 @@ def _start(
     }
 
 
-def _split_r_hat(draws: Array) -> Array:
-    """Potential scale reduction of half chains, (p,); draws (chains, samples, p)."""
-    chains, samples, p = draws.shape
-    half = samples // 2
-    parts = draws[:, : 2 * half].reshape(chains * 2, half, p)
-    within = jnp.mean(jnp.var(parts, axis=1, ddof=1), axis=0)
-    between = jnp.var(jnp.mean(parts, axis=1), axis=0, ddof=1)
-    return jnp.sqrt((half - 1) / half + between / within)
-
-
 def _check(X: Any, y: Any, y_predicted: Any, labeled: Any) -> tuple[Array, ...]:
     """Arguments as arrays; values are looked at where they are concrete."""
     x, truth, guess = as_float(X=X, y=y, y_predicted=y_predicted)
@@ -338,27 +322,7 @@ def _check_classes(name: str, values: np.ndarray, where: str) -> None:
         raise ValueError(f"`{name}` must be 0 or 1{where}")
 
 
-def _check_numbers(
-    prior_scale: Any, num_warmup: Any, num_samples: Any, num_chains: Any
-) -> None:
-    if is_concrete(prior_scale) and not float(prior_scale) > 0:
-        raise ValueError(f"`prior_scale` must be positive, got {prior_scale}")
-    for name, value, least in (
-        ("num_warmup", num_warmup, 1),
-        ("num_samples", num_samples, 4),
-        ("num_chains", num_chains, 1),
-    ):
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(
-                f"`{name}` must be an integer of at least {least}, got {value!r}"
-            )
-
-
 def _review(result: BayesianResult) -> None:
-    if not is_concrete(result.draws):
-        return
-    divergences, worst = int(result.num_divergences), float(jnp.max(result.r_hat))
-    if divergences:
-        warn(f"{divergences} divergent transitions: the posterior may be incomplete")
-    if not worst < 1.05:
-        warn(f"the chains disagree (r_hat {worst:.2f}): draw longer")
+    num_draws = result.draws[..., 0].size
+    for text in trouble(result.num_divergences, result.r_hat, num_draws):
+        warn(text)

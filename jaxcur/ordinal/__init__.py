@@ -4,6 +4,7 @@ P(y <= k | x) = F(alpha_k + x'beta_k): a positive coefficient moves probability 
 classes, the opposite of R `polr` and of statsmodels.
 """
 
+from jaxcur.ordinal._bayes import BayesianOrdinalResult, bayesian_model
 from jaxcur.ordinal._calibration_error import binned_squared_calibration_error
 from jaxcur.ordinal._cross_validate import CrossValidationResult, cross_validate
 from jaxcur.ordinal._fit import fit, max_regularization, path
@@ -25,6 +26,7 @@ from jaxcur.ordinal._result import STATUS, OrdinalPath, OrdinalResult
 
 __all__ = [
     "STATUS",
+    "BayesianOrdinalResult",
     "CrossValidationResult",
     "NominalTestResult",
     "NonParallel",
@@ -35,6 +37,7 @@ __all__ = [
     "Presto",
     "SemiParallel",
     "StandardErrors",
+    "bayesian_model",
     "binned_squared_calibration_error",
     "cross_validate",
     "fit",
