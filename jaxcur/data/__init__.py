@@ -9,6 +9,12 @@ from jaxcur.data._drug_discovery import (
     DrugTask,
     load_drug_discovery,
 )
+from jaxcur.data._ordinal import (
+    PrediabetesData,
+    SoupData,
+    load_prediabetes,
+    load_soup,
+)
 from jaxcur.data._remote import DownloadError, RemoteFile, data_folder, fetch
 from jaxcur.data._tables import read_table, write_table
 from jaxcur.data._worlds import NoisyPredictions, noisy_predictions
@@ -21,13 +27,17 @@ __all__ = [
     "DrugTask",
     "NoisyPredictions",
     "PatientData",
+    "PrediabetesData",
     "RemoteFile",
+    "SoupData",
     "TableError",
     "data_folder",
     "fetch",
     "load_complaints",
     "load_diabetes",
     "load_drug_discovery",
+    "load_prediabetes",
+    "load_soup",
     "noisy_predictions",
     "numeric_column",
     "read_table",

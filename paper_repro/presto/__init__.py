@@ -1,0 +1,1 @@
+"""Shrinking towards proportional odds: ten simulations and two data sets."""
