@@ -21,6 +21,9 @@ def _prepare_environment() -> None:
     # them between the xdist workers.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    # Workers occupy all cores: threads of the linear algebra would wait for each other,
+    # a thousand times longer than a small factorisation takes.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Several workers share one accelerator where there is one.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("MPLBACKEND", "Agg")
