@@ -1,4 +1,4 @@
-"""The command line: `jaxcur select`, `jaxcur verify`, `jaxcur demo`.
+"""The command line: `jaxcur select`, `jaxcur estimate`, `jaxcur ordinal` and others.
 
 The commands are thin. They read, call the library, and print; anything that could be
 called mathematics lives in the packages they call.

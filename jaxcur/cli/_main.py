@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import jaxcur
-from jaxcur.cli import _demo, _estimate, _select, _verify
+from jaxcur.cli import _demo, _estimate, _ordinal, _select, _verify
 from jaxcur.cli._errors import CommandError
 
 _EPILOG = """\
@@ -23,6 +23,9 @@ examples:
   jaxcur estimate posts.csv --formula "y ~ x1 + x2" --model logit \\
       --predicted y=y_llm --prob pi
       regression on machine labels y_llm, debiased by the gold labels y of some rows
+
+  jaxcur ordinal patients.csv --outcome stage --order none,mild,severe
+      regression of ordered classes, the last of them rare
 
   jaxcur verify
       check by simulation the promises this library makes
@@ -59,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser
     )
-    for module in (_select, _estimate, _verify, _demo):
+    for module in (_select, _estimate, _ordinal, _verify, _demo):
         module.add_parser(commands)
     return parser
 

@@ -157,7 +157,9 @@ def fit(
         family: "cumulative", "sratio" (P(y = k | y >= k)), "cratio" (P(y > k | y >= k))
             or "acat" (P(y = k+1 | y in {k, k+1})). Static. For the reverse of a family
             relabel  y -> num_classes - 1 - y.
-        link: "logit", "probit", "cloglog", "loglog" or "cauchit". Static.
+        link: "logit", "probit", "cloglog", "loglog" or "cauchit". Static. With cauchit
+            the objective is not convex: the point found is stationary and need not be
+            the best one, and convergence is linear (allow 200 steps).
         weights: shape (n,), at least 0; a row of weight 0 is absent.
         standardize: divide columns by their deviation, for the penalty. Static.
         crossing: "own". Static.

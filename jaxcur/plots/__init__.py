@@ -5,14 +5,22 @@ marker and line style, so a picture survives a printer and colour-blind eyes.
 """
 
 from jaxcur.plots._curves import Curve, histogram_pair, prediction_cut, rate_curves
+from jaxcur.plots._ordinal import (
+    boundary_coefficients,
+    coefficient_path,
+    rare_calibration,
+)
 from jaxcur.plots._style import PALETTE, figure, save_png, style
 
 __all__ = [
     "PALETTE",
     "Curve",
-    "prediction_cut",
+    "boundary_coefficients",
+    "coefficient_path",
     "figure",
     "histogram_pair",
+    "prediction_cut",
+    "rare_calibration",
     "rate_curves",
     "save_png",
     "style",

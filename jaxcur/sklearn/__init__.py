@@ -1,13 +1,15 @@
 """Ceiling: scikit-learn estimators (needs the extra `sklearn`).
 
 `ConformalSelector` fits like any estimator, and its `predict` marks candidates with the
-false discovery rate under control.
+false discovery rate under control. `PrestoClassifier` predicts ordered classes, the
+last of them rare.
 """
 
 from jaxcur._base import import_extra
 
 import_extra("sklearn", "sklearn")
 
+from jaxcur.sklearn._presto import PrestoClassifier  # noqa: E402
 from jaxcur.sklearn._selector import ConformalSelector  # noqa: E402
 
-__all__ = ["ConformalSelector"]
+__all__ = ["ConformalSelector", "PrestoClassifier"]

@@ -11,7 +11,13 @@ from jaxcur.cli.demo._report import write_report
 
 __all__ = ["CHAPTERS", "Chapter", "Picture", "Table", "run_chapter", "write_report"]
 
-CHAPTERS: tuple[str, ...] = ("patients", "many_models", "labels", "stream")
+CHAPTERS: tuple[str, ...] = (
+    "patients",
+    "many_models",
+    "labels",
+    "stream",
+    "rare",
+)
 
 
 def run_chapter(name: str, *, quick: bool, seed: int) -> Chapter:
