@@ -114,7 +114,7 @@ def assert_same(found, expected, rtol=RTOL):
             # What is left of sums that cancel; their terms are of order one.
             np.testing.assert_allclose(left, right, atol=N * rtol, err_msg=name)
             continue
-        # To spare a pass, chunks take it at the point before the last Newton step, which
+        # To spare a pass, chunks take it before the last Newton step, a move that
         # is shorter than 1e-6.
         own = max(rtol, 1e-6) if name.endswith("max_influence") else rtol
         np.testing.assert_allclose(left, right, rtol=own, atol=1e-13, err_msg=name)

@@ -1,0 +1,335 @@
+"""`jaxcur ordinal`: ordered classes, the last of them rare."""
+
+import argparse
+import json
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxcur.cli._errors import CommandError
+from jaxcur.cli._estimate import _check_out, _plain, _split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from jaxcur.frames import OrdinalFrameResult
+
+_PENALTIES = ("presto", "parallel", "nonparallel", "semiparallel")
+_FAMILIES = ("cumulative", "sratio", "cratio", "acat")
+_LINKS = ("logit", "probit", "cloglog", "loglog", "cauchit")
+_CRITERIA = ("brier", "logloss", "rare_brier", "rps", "misclass")
+
+# Arguments of the function, by which its messages speak, and their options here.
+_WORDS = {
+    "outcome": "--outcome",
+    "features": "--features",
+    "formula": "--formula",
+    "order": "--order",
+    "weights": "--weights",
+    "regularization": "--regularization",
+    "num_folds": "--folds",
+    "link": "--link",
+    "family": "--family",
+}
+
+_DESCRIPTION = """\
+Ordinal regression of a column of classes. Every boundary between neighbouring classes
+has coefficients of its own, drawn towards those of the next boundary (PRESTO): where
+the data do not object, one coefficient serves all boundaries, and the many rows of the
+common classes help to predict the rare last one.
+
+Prints the coefficients by boundary with their direction in words (a positive
+coefficient moves probability to LOWER classes, the opposite of R polr and statsmodels),
+odds ratios for higher classes, which columns break proportional odds, and probabilities
+of the last class with intervals.
+"""
+
+_EPILOG = """\
+examples:
+  jaxcur ordinal patients.csv --outcome stage --order none,mild,severe
+      all other columns, which must be numbers; the strength by cross-validation
+
+  jaxcur ordinal patients.csv --outcome stage --order none,mild,severe \\
+      --formula "age + C(clinic) + log(dose)" --out predictions.csv
+      categories by a formula; the table with a probability for every class
+
+  jaxcur ordinal wine.csv --outcome quality --penalty parallel --regularization 0
+      proportional odds without a penalty; numbers have their own order
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Register the command."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "ordinal",
+        help="regression of ordered classes, the last of them rare",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("table", metavar="TABLE", help="a .csv, .tsv or .parquet file")
+    parser.add_argument(
+        "--outcome", required=True, metavar="COLUMN", help="the column of classes"
+    )
+    parser.add_argument(
+        "--order",
+        metavar="CLASSES",
+        help="the classes from lowest to highest, separated by commas; needed where "
+        "they are words",
+    )
+    parser.add_argument(
+        "--unobserved",
+        choices=("raise", "drop"),
+        default="raise",
+        help="a class of --order that no row holds: raise (default) complains, drop "
+        "gives it probability 0",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--features",
+        metavar="COLUMNS",
+        help="columns of numbers, separated by commas (default: all others)",
+    )
+    which.add_argument(
+        "--formula",
+        metavar="FORMULA",
+        help="such as 'x1 + C(group) + log(x2)', in place of --features",
+    )
+    fit = parser.add_argument_group("the model")
+    fit.add_argument(
+        "--penalty",
+        choices=_PENALTIES,
+        default="presto",
+        help="what is shrunk: presto (default), the first boundary's coefficients and "
+        "the differences between boundaries; parallel, one vector for all boundaries; "
+        "nonparallel, each boundary's own; semiparallel, a common vector and "
+        "deviations from it",
+    )
+    fit.add_argument(
+        "--regularization",
+        default="cv",
+        metavar="STRENGTH",
+        help="of the penalty, a number of at least 0, or cv (default) to choose it",
+    )
+    fit.add_argument("--family", choices=_FAMILIES, default="cumulative")
+    fit.add_argument("--link", choices=_LINKS, default="logit")
+    fit.add_argument(
+        "--criterion",
+        choices=_CRITERIA,
+        default="brier",
+        help="what cross-validation compares (default: brier); rare_brier looks at the "
+        "last class only",
+    )
+    fit.add_argument(
+        "--folds", type=int, default=5, metavar="INTEGER", help="default: 5"
+    )
+    fit.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="INTEGER",
+        help="draws the folds of cross-validation (default: 0)",
+    )
+    fit.add_argument("--weights", metavar="COLUMN", help="weights of the rows")
+    parser.add_argument(
+        "--na",
+        choices=("error", "drop"),
+        default="error",
+        help="rows that lack an entry: error (default), or drop",
+    )
+    parser.add_argument(
+        "--confidence-level",
+        type=float,
+        default=0.95,
+        metavar="LEVEL",
+        help="of the intervals, between 0 and 1 (default: 0.95)",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write the table with a probability for every class, and an interval for "
+        "the last",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON in place of the summary"
+    )
+    parser.add_argument(
+        "--delimiter",
+        metavar="CHARACTER",
+        help="field separator of a text table (default: comma; tab for .tsv)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, print, write."""
+    if not 0 < args.confidence_level < 1:
+        raise CommandError(
+            f"--confidence-level is {args.confidence_level:g}; it must lie strictly "
+            "between 0 and 1, for example 0.95 for 95 %"
+        )
+    if not 0 <= args.seed < 2**32:
+        raise CommandError(f"--seed is {args.seed}; give an integer from 0 to 2^32 - 1")
+    strength = _strength(args.regularization)
+    if args.out is not None:
+        _check_out(args)
+
+    from jaxcur import data, frames
+
+    try:
+        table = data.read_table(args.table, delimiter=args.delimiter)
+        if not len(table):
+            raise CommandError(f"'{args.table}' has a header but no rows; add rows")
+        # Rows are named by their number in the file.
+        table.index = range(1, len(table) + 1)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            result = frames.fit_ordinal(
+                table,
+                outcome=args.outcome,
+                features=_names(args, "features"),
+                formula=args.formula,
+                order=_names(args, "order"),
+                unobserved=args.unobserved,
+                penalty=args.penalty,
+                regularization=strength,
+                family=args.family,
+                link=args.link,
+                weights=args.weights,
+                num_folds=args.folds,
+                criterion=args.criterion,
+                key=args.seed,
+                na=args.na,
+            )
+            text = None if args.json else result.summary(args.confidence_level)
+    except ValueError as error:  # the table, the formula, or options that do not fit
+        raise CommandError(_in_options(str(error))) from error
+    # A name that is taken is told before anything is printed.
+    rows = None if args.out is None else _predictions(args, table, result)
+    if text is None:
+        print(json.dumps(_document(args, result), indent=2))
+    else:
+        print(text)
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            print(f"warning: {_in_options(str(warning.message))}", file=sys.stderr)
+    if rows is not None:
+        _write(args, rows)
+    return 0
+
+
+def _strength(word: str) -> Any:
+    if word == "cv":
+        return word
+    try:
+        number = float(word)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise CommandError(
+            f"--regularization is '{word}'; give cv, or a number of at least 0"
+        )
+    return number
+
+
+def _names(args: argparse.Namespace, option: str) -> list[str] | None:
+    word = getattr(args, option)
+    return None if word is None else _split(option, word)
+
+
+def _in_options(message: str) -> str:
+    """A message about arguments, told in options of this command."""
+    message = re.sub(r"\s*\(\w+='\w+', (--\w+ \w+)\)", r" (\1)", message)
+    return re.sub(
+        r"`(\w+)`", lambda match: _WORDS.get(match.group(1), match.group(0)), message
+    )
+
+
+def _predictions(
+    args: argparse.Namespace, table: "pd.DataFrame", result: "OrdinalFrameResult"
+) -> "pd.DataFrame":
+    """The rows that were used, with columns of probabilities."""
+    rows = table.loc[result.index].copy()
+    probs = result.predict_proba()
+    added = {f"p_{label}": probs[label].to_numpy() for label in result.labels}
+    rare = result.rare_probability(confidence_level=args.confidence_level)
+    last = result.fitted_labels[-1]
+    added[f"p_{last}_lower"] = rare["lower"].to_numpy()
+    added[f"p_{last}_upper"] = rare["upper"].to_numpy()
+    for name, values in added.items():
+        if name in rows.columns:
+            raise CommandError(
+                f"the table has a column '{name}' already, which --out would add; "
+                "rename it"
+            )
+        rows[name] = values
+    return rows
+
+
+def _write(args: argparse.Namespace, rows: "pd.DataFrame") -> None:
+    from jaxcur import data
+
+    replaced = Path(args.out).exists()
+    try:
+        data.write_table(rows, args.out)
+    except data.TableError as error:
+        raise CommandError(error) from error
+    # A reader of JSON wants nothing else on the stream.
+    stream = sys.stderr if args.json else sys.stdout
+    verb = "replaced" if replaced else "wrote"
+    print(f"{verb} {args.out}: {len(rows)} rows", file=stream)
+
+
+def _document(args: argparse.Namespace, result: "OrdinalFrameResult") -> dict[str, Any]:
+    """The result as plain JSON values; a number that is not finite becomes null."""
+    import jaxcur
+
+    exact = result.exact
+    directions = result.directions()
+    terms = []
+    for place, term in enumerate(result.terms):
+        found = {
+            "term": term,
+            "coefficients": [_plain(v) for v in exact.coefficients[place]],
+            "direction": directions.iloc[place],
+        }
+        if exact.link == "logit":
+            ratios = result.odds_ratios().iloc[place]
+            found["odds_ratios_higher"] = [_plain(v) for v in ratios]
+        if len(result.fitted_labels) > 2:
+            test = result.proportionality().iloc[place]
+            found["proportional_odds_p_value"] = _plain(test["p_value"])
+        terms.append(found)
+    return {
+        "version": jaxcur.__version__,
+        "outcome": result.outcome.name,
+        "classes": [_label(label) for label in result.labels],
+        "classes_without_rows": [
+            _label(label)
+            for label, there in zip(result.labels, result.occurs, strict=True)
+            if not there
+        ],
+        "num_rows": len(result.X),
+        "num_dropped": result.num_dropped,
+        "penalty": args.penalty,
+        "family": exact.family,
+        "link": exact.link,
+        "regularization": _plain(exact.regularization),
+        "boundaries": list(result.boundaries),
+        "intercepts": [_plain(v) for v in exact.intercepts],
+        "sign": "a positive coefficient moves probability to "
+        + ("lower" if exact.family in ("cumulative", "sratio") else "higher")
+        + " classes",
+        "terms": terms,
+        "num_crossing": int(exact.num_crossing),
+        "status": exact.message,
+        "kkt_residual": _plain(exact.kkt_residual),
+        "gap_bound": _plain(exact.gap_bound),
+    }
+
+
+def _label(label: Any) -> Any:
+    return label if isinstance(label, (str, int, bool)) else _plain(label)

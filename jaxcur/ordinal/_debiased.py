@@ -1,0 +1,352 @@
+"""Newton steps from a penalised fit, and normal intervals around where they end."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.scipy.special import expit
+from jax.typing import ArrayLike
+from jaxtyping import Int, Real
+
+from jaxcur._base import check_choice
+from jaxcur.ordinal._design import HIGHEST, standardise
+from jaxcur.ordinal._families import own_class_gap
+from jaxcur.ordinal._fit import prepare
+from jaxcur.ordinal._inference import KINDS
+from jaxcur.ordinal._parameters import (
+    SINGULAR,
+    active_coordinates,
+    blocks_to_boundaries,
+    boundaries_to_original,
+    boundary_setting,
+    carry,
+    cluster_codes,
+    free_inverse,
+    identified,
+    on_standardised,
+    theta_covariance,
+    unflatten,
+)
+from jaxcur.ordinal._penalties import Penalty, check_nonnegative
+from jaxcur.ordinal._rare import (
+    check_points,
+    normal_quantile,
+    rare_logit_jacobian,
+    spread_of,
+)
+from jaxcur.ordinal._result import INVALID, OK, OrdinalResult
+from jaxcur.ordinal._solve import Rows, Setting, loss_gradient, loss_hessian
+
+# A step towards the edge of the likelihood's domain stops at this share of the way.
+_SHARE = 0.9
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DebiasedIntervals:
+    """Debiased estimates on the original scale, with intervals.
+
+    The last axis of every interval holds its lower and upper end.
+
+    Attributes:
+        intercepts: shape (k-1,).
+        intercepts_interval: shape (k-1, 2).
+        coefficients: shape (p, k-1).
+        coefficients_interval: shape (p, k-1, 2).
+        differences: shape (p, k-1); column 0 is the coefficient of the first boundary,
+            column j that of boundary j less that of boundary j-1: the blocks of
+            `Presto`. Exactly 0, with an interval of width 0, where the penalty does not
+            let boundaries differ.
+        differences_interval: shape (p, k-1, 2).
+        predictors: shape (q, k-1), alpha_k + x'beta_k at the points.
+        predictors_interval: shape (q, k-1, 2).
+        rare_probability: shape (q,), P(y = k-1 | x), the last class, at the points.
+        rare_interval: shape (q, 2), normal on the logit scale, hence inside [0, 1].
+        covariance: shape ((k-1)(1+p), (k-1)(1+p)), of the intercepts, then the
+            coefficients of the first boundary, of the second, and so on.
+        status: scalar int, a key of `ordinal.STATUS`: 0, 3 where the fit is invalid, 4
+            where the information has no inverse; from 3 on all numbers are NaN.
+        penalised: the fit from which the steps were made.
+    """
+
+    intercepts: Array
+    intercepts_interval: Array
+    coefficients: Array
+    coefficients_interval: Array
+    differences: Array
+    differences_interval: Array
+    predictors: Array
+    predictors_interval: Array
+    rare_probability: Array
+    rare_interval: Array
+    covariance: Array
+    status: Array
+    penalised: OrdinalResult
+
+
+class _Debiased(NamedTuple):
+    """Parameters and differences by boundary, on the original scale."""
+
+    parameters: Array
+    covariance: Array
+    differences: Array
+    difference_errors: Array
+
+
+def _steps(
+    setting: Setting,
+    rows: Rows,
+    theta: Array,
+    to_boundaries: Array,
+    active: Array,
+    num_steps: int,
+    expected: bool,
+) -> tuple[Array, Array]:
+    """Parameters (alpha, B) after Newton steps, and the predictors before the last.
+
+    The last step is made whole: what follows from it is linear, and the information
+    is that of the point before, where the likelihood is defined.
+    """
+    m = setting.num_classes - 1
+
+    def predict(boundaries: Array) -> Array:
+        alpha, beta = unflatten(boundaries, m)
+        return alpha + jnp.matmul(rows.columns, beta, precision=HIGHEST)
+
+    def change(eta: Array) -> Array:
+        slope = loss_gradient(setting, rows, eta)
+        slope = jnp.where(active, to_boundaries.T @ slope, 0)
+        information = loss_hessian(setting, rows, eta, expected=expected)
+        inverse = free_inverse(to_boundaries.T @ information @ to_boundaries, active)
+        return -to_boundaries @ (inverse @ slope)
+
+    def step(_: int, boundaries: Array) -> Array:
+        eta = predict(boundaries)
+        move = change(eta)
+        eta_move = predict(boundaries + move) - eta
+        gap = own_class_gap(setting.family, eta, rows.y)
+        narrowing = -own_class_gap(setting.family, eta_move, rows.y)
+        closes = (narrowing > 0) & (rows.share > 0) & jnp.isfinite(gap)
+        ratio = gap / jnp.where(closes, narrowing, 1)
+        limit = jnp.min(jnp.where(closes, ratio, jnp.inf))
+        return boundaries + jnp.minimum(_SHARE * limit, 1) * move
+
+    boundaries = jax.lax.fori_loop(0, num_steps - 1, step, theta)
+    eta = predict(boundaries)
+    return boundaries + change(eta), eta
+
+
+@functools.partial(jax.jit, static_argnames=("setting", "kind", "num_steps", "scaled"))
+def _debias(
+    setting: Setting,
+    kind: str,
+    num_steps: int,
+    scaled: bool,
+    features: Array,
+    y: Array,
+    weights: Array,
+    result: OrdinalResult,
+    clusters: Array | None,
+) -> _Debiased:
+    """Estimate and covariance of (alpha, B) on the original scale."""
+    m = setting.num_classes - 1
+    p = features.shape[1]
+    columns = standardise(features, weights, scaled)
+    rows = Rows(columns.columns, y, weights)
+    matrix, free = identified(result.matrix, result.free)
+    active = active_coordinates(free, m)
+    to_boundaries = blocks_to_boundaries(matrix, p)
+    start = on_standardised(result, columns)
+    expected = kind == "expected"
+    end, eta = _steps(setting, rows, start, to_boundaries, active, num_steps, expected)
+    covariance = theta_covariance(setting, kind, rows, eta, matrix, active, clusters)
+    original = boundaries_to_original(columns, m)
+    jacobian = jnp.matmul(original, to_boundaries, precision=HIGHEST)
+    parameters = jnp.matmul(original, end, precision=HIGHEST)
+    dtype = features.dtype
+    steps = jnp.eye(m, dtype=dtype) - jnp.eye(m, k=-1, dtype=dtype)
+    steps = jnp.pad(jnp.kron(steps, jnp.eye(p, dtype=dtype)), ((0, 0), (m, 0)))
+    moves = jnp.matmul(steps, jacobian, precision=HIGHEST)
+    # Where boundaries share a block their difference is zero, not a rounding error.
+    differs = jnp.any(moves != 0, axis=1)
+    differences = jnp.where(differs, steps @ parameters, 0)
+    errors = spread_of(covariance, moves)
+    return _Debiased(
+        parameters,
+        carry(covariance, jacobian),
+        differences.reshape(m, p).T,
+        errors.reshape(m, p).T,
+    )
+
+
+def predictor_errors(covariance: Array, points: Array, m: int) -> Array:
+    """Standard errors of alpha_k + x'beta_k, (q, m)."""
+    q, p = points.shape
+    rows = jnp.concatenate([jnp.ones((q, 1), points.dtype), points], axis=1)
+    each = []
+    for k in range(m):
+        own = np.concatenate([[k], m + k * p + np.arange(p)])
+        each.append(spread_of(covariance[own[:, None], own[None, :]], rows))
+    return jnp.stack(each, axis=1)
+
+
+def _between(estimate: Array, error: Array, quantile: Array) -> Array:
+    half = quantile * error
+    return jnp.stack([estimate - half, estimate + half], axis=-1)
+
+
+def debiased_intervals(
+    X: Real[ArrayLike, "n p"],
+    y: Int[ArrayLike, " n"],
+    *,
+    num_classes: int,
+    penalty: Penalty | None = None,
+    regularization: Real[ArrayLike, ""] = 0.0,
+    family: str = "cumulative",
+    link: str = "logit",
+    weights: Real[ArrayLike, " n"] | None = None,
+    standardize: bool = True,
+    crossing: str = "own",
+    rtol: Real[ArrayLike, ""] | None = None,
+    max_steps: int = 100,
+    points: Real[ArrayLike, "q p"] | None = None,
+    confidence_level: Real[ArrayLike, ""] = 0.95,
+    kind: str = "observed",
+    clusters: Int[ArrayLike, " n"] | None = None,
+    num_steps: int = 5,
+) -> DebiasedIntervals:
+    """Undo the shrinkage of a penalised fit by Newton steps, with normal intervals.
+
+    One step  theta - H^-1 grad L(theta)  removes the bias to first order. With few rows
+    of a class, or much shrinkage, that is not enough: in a world with 9 % of 400 rows
+    in the last class and every block shrunk to zero, 95 % intervals missed 19 % of the
+    time after one step, 7 % after two and 5 % after five. So five steps are the
+    default, which in effect end at the unpenalised estimate of the blocks left free,
+    or, where classes separate and there is none, at a finite point on the way to it.
+
+    Guarantee: asymptotic, as rows grow with the number of parameters fixed, whatever
+    the strength. `observed` and `expected` assume the model, `sandwich` and `cluster`
+    do not. Assumes that the entries the penalty keeps at zero for good (`Parallel`,
+    `Partial`) are zero. Verified by: `jaxcur verify ordinal/rare`.
+
+    Args:
+        X: shape (n, p).
+        y: shape (n,).
+        num_classes: number of classes. Static.
+        penalty: as in `fit`.
+        regularization: as in `fit`; it may have been chosen on the same rows.
+        family: as in `fit`.
+        link: as in `fit`.
+        weights: as in `fit`. For `observed` and `expected` they count as numbers of
+            rows.
+        standardize: as in `fit`.
+        crossing: as in `fit`.
+        rtol: as in `fit`.
+        max_steps: as in `fit`.
+        points: shape (q, p), where predictors and the probability of the last class
+            are wanted; None for the rows of `X`.
+        confidence_level: of the intervals, each on its own.
+        kind: covariance, as in `standard_errors`. Static.
+        clusters: as in `standard_errors`.
+        num_steps: Newton steps. Static.
+
+    Returns:
+        `DebiasedIntervals`. Status 4 (with more parameters than rows, or collinear
+        columns) means that the information has no inverse: all numbers are NaN.
+
+    Raises:
+        ValueError: as `fit`; an unknown kind, `clusters` without `kind="cluster"` or
+            the reverse, `points` of another shape, `num_steps` below 1.
+
+    Transformations: jit, vmap.
+    Cost: a fit, and per step one Hessian and one inverse of (1+p)(k-1) rows.
+
+    Source: van de Geer, Buehlmann, Ritov and Dezeure, "On asymptotically optimal
+    confidence regions and tests for high-dimensional models", 2014, for fewer
+    parameters than rows; Le Cam's one-step estimator.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxcur import ordinal
+        >>> x = jax.random.normal(jax.random.key(0), (90, 2))
+        >>> noise = jax.random.logistic(jax.random.key(1), (90,))
+        >>> y = jnp.digitize(x[:, 0] + noise, jnp.array([0.0, 1.5]))
+        >>> found = ordinal.debiased_intervals(
+        ...     x, y, num_classes=3, regularization=0.05, points=jnp.array([[1.0, 0.0]])
+        ... )
+        >>> found.rare_interval.round(2)
+        Array([[0.31, 0.61]], dtype=float32)
+    """
+    problem = prepare(
+        X,
+        y,
+        num_classes=num_classes,
+        penalty=penalty,
+        family=family,
+        link=link,
+        weights=weights,
+        standardize=standardize,
+        crossing=crossing,
+        rtol=rtol,
+        max_steps=max_steps,
+    )
+    check_choice("kind", kind, KINDS)
+    if not isinstance(num_steps, int) or num_steps < 1:
+        raise ValueError(f"`num_steps` must be a positive integer, got {num_steps!r}")
+    if (clusters is not None) != (kind == "cluster"):
+        raise ValueError("`clusters` and `kind='cluster'` belong together")
+    features, m = problem.features, num_classes - 1
+    n, p = features.shape
+    dtype = features.dtype
+    at = features if points is None else check_points(points, p, dtype)
+    quantile = normal_quantile(confidence_level, dtype)
+    strength = jnp.asarray(regularization, dtype)
+    if strength.ndim != 0:
+        raise ValueError(
+            f"`regularization` must be a scalar, got shape {strength.shape}"
+        )
+    check_nonnegative("regularization", strength)
+    penalised = problem.solve(strength[None], relative=False).at(0)
+    codes = None if clusters is None else cluster_codes(clusters, n)
+    found = _debias(
+        boundary_setting(family, link, num_classes),
+        kind,
+        num_steps,
+        problem.setting.scaled,
+        features,
+        problem.y,
+        problem.weights,
+        penalised,
+        codes,
+    )
+    lost = penalised.status == INVALID
+    finite = jnp.all(jnp.isfinite(found.covariance))
+    finite = finite & jnp.all(jnp.isfinite(found.parameters))
+    status = jnp.where(lost, INVALID, jnp.where(finite, OK, SINGULAR))
+    found = jax.tree.map(lambda leaf: jnp.where(status == OK, leaf, jnp.nan), found)
+    covariance = found.covariance
+    intercepts, coefficients = unflatten(found.parameters, m)
+    errors = jnp.sqrt(jnp.maximum(jnp.diagonal(covariance), 0))
+    alpha_errors, beta_errors = unflatten(errors, m)
+    eta = intercepts + jnp.matmul(at, coefficients, precision=HIGHEST)
+    logit, jacobian = rare_logit_jacobian(family, link, eta, at)
+    logit_interval = _between(logit, spread_of(covariance, jacobian), quantile)
+    return DebiasedIntervals(
+        intercepts,
+        _between(intercepts, alpha_errors, quantile),
+        coefficients,
+        _between(coefficients, beta_errors, quantile),
+        found.differences,
+        _between(found.differences, found.difference_errors, quantile),
+        eta,
+        _between(eta, predictor_errors(covariance, at, m), quantile),
+        expit(logit),
+        expit(logit_interval),
+        covariance,
+        status.astype(jnp.int32),
+        penalised,
+    )
