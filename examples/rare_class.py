@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcur import ordinal
-from jaxcur.ordinal._debiased import debiased_intervals
 
 NUM_ROWS, NUM_CLASSES = 1000, 3
 INTERCEPTS = np.array([0.0, 4.0])
@@ -83,7 +82,7 @@ def main():
         print(f"  {low:.2f} {high:.2f}")
 
     people = np.array([[-1, 1, -1, 0, 0, 0], [1, -1, 1, 0, 0, 0]])
-    found = debiased_intervals(
+    found = ordinal.debiased_intervals(
         features,
         stages,
         num_classes=NUM_CLASSES,

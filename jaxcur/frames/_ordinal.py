@@ -166,6 +166,8 @@ def fit_ordinal(
             message = in_words(str(error), encoder.terms, some)
             raise ValueError(message) from error
         exact, selection = jax.tree.map(np.asarray, (found, selection))
+    if int(exact.status):
+        warnings.warn(f"not settled: {exact.message}", UserWarning, stacklevel=2)
     for warning in caught:
         message = in_words(str(warning.message), encoder.terms, some)
         warnings.warn(message, warning.category, stacklevel=2)

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from jaxcur.ordinal._debiased import debiased_intervals
+from jaxcur import ordinal
 
 if TYPE_CHECKING:
     from jaxcur.frames._ordinal_result import OrdinalFrameResult
 
 NOTE = "intervals: debiased"
+_DIVERGING = 2  # a key of `ordinal.STATUS`
 
 
 def rare_interval(
@@ -23,18 +24,26 @@ def rare_interval(
         none, and then the note says why.
     """
     exact = fitted.exact
+    options = {
+        "num_classes": len(fitted.fitted_labels),
+        "penalty": fitted.penalty,
+        "family": exact.family,
+        "link": exact.link,
+        "weights": fitted.weights,
+    }
     with jax.enable_x64(True):
-        found = debiased_intervals(
+        # Steps towards a solution at infinity end anywhere, with tiny errors.
+        free = ordinal.fit(fitted.X, fitted.codes, regularization=0.0, **options)
+        if int(free.status) == _DIVERGING:
+            none = np.full((len(points), 3), np.nan)
+            return none, "no intervals: without a penalty there is no finite fit"
+        found = ordinal.debiased_intervals(
             fitted.X,
             fitted.codes,
-            num_classes=len(fitted.fitted_labels),
-            penalty=fitted.penalty,
             regularization=exact.regularization,
-            family=exact.family,
-            link=exact.link,
-            weights=fitted.weights,
             points=points,
             confidence_level=confidence_level,
+            **options,
         )
         table = np.column_stack([found.rare_probability, found.rare_interval])
     if int(found.status):

@@ -164,7 +164,7 @@ def _proportionality(fitted: "OrdinalFrameResult") -> list[str]:
         "boundary; not corrected for several tests)"
     )
     if np.isnan(p_values).any():
-        said = said[:-1] + "; n/a: the freed fit has no solution)"
+        said = said[:-1] + "; n/a: columns are collinear, or classes separate)"
     return [*lines, said]
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from jaxcur import ordinal
 from jaxcur.cli import main
-from jaxcur.ordinal._debiased import debiased_intervals
 from tests.helpers import assert_close
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +87,7 @@ def test_a_table_with_words_becomes_a_report(table, tmp_path, capsys, frame):
     with jax.enable_x64(True):
         chosen = ordinal.cross_validate(X, y, num_classes=3, key=jax.random.key(0))
         probs = ordinal.predict_proba(chosen.result, X)
-        interval = debiased_intervals(
+        interval = ordinal.debiased_intervals(
             X,
             y,
             num_classes=3,
@@ -147,6 +146,15 @@ def test_a_formula_and_a_class_that_is_dropped(tmp_path, capsys, frame):
         *("p_none", "p_faint", "p_mild", "p_severe"),
         *("p_severe_lower", "p_severe_upper"),
     ]
+
+
+def test_a_fit_without_a_solution_warns_in_one_line(tmp_path, capsys, frame):
+    frame["stage"] = np.array(LABELS)[np.digitize(frame.dose, [-0.5, 1.0])]
+    assert run(save(tmp_path, frame), *ORDER, "--regularization", "0") == 0
+    output = capsys.readouterr()
+    assert output.err.startswith("warning: not settled: diverging: there is no finite")
+    assert output.err.count("\n") == 1
+    assert "n/a" in output.out
 
 
 def test_numbers_have_their_own_order(tmp_path, capsys, frame):

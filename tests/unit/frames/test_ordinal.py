@@ -11,7 +11,6 @@ from jaxcur import frames, ordinal
 from jaxcur.data import TableError
 from jaxcur.frames._ordinal_outcome import read_outcome, settle
 from jaxcur.frames._ordinal_text import _proportionality, direction
-from jaxcur.ordinal._debiased import debiased_intervals
 from tests.helpers import assert_close
 
 # One shape for all tables, so that one program serves all tests.
@@ -302,7 +301,7 @@ def test_intervals_of_the_rare_class_are_debiased(fitted):
     X, y = numbers()
     found = fitted.rare_probability(confidence_level=0.9)
     with jax.enable_x64(True):
-        expected = debiased_intervals(
+        expected = ordinal.debiased_intervals(
             X, y, num_classes=3, regularization=STRENGTH, confidence_level=0.9
         )
     assert_close(
@@ -383,6 +382,29 @@ def test_two_classes_have_nothing_to_compare(table):
         "to LOWER classes",
         "no effect",
     }
+
+
+def test_classes_that_separate_have_no_intervals_and_no_tests(table):
+    stage = np.array(LABELS)[np.digitize(table.dose, [-0.5, 1.0])]
+    with pytest.warns(UserWarning, match="not settled: diverging"):
+        free = fit(table.assign(stage=stage), regularization=0.0)
+    penalised = fit(table.assign(stage=stage))
+    for result in (free, penalised):
+        rare = result.rare_probability()
+        assert rare[["debiased", "lower", "upper"]].isna().all(axis=None)
+        assert rare.estimate.between(0, 1).all()
+        assert result.proportionality().p_value.isna().all()
+    text = penalised.summary()
+    assert "no intervals: without a penalty there is no finite fit" in text
+    assert "n/a: columns are collinear, or classes separate)" in text
+    assert "certificate          ok" in text
+    assert "diverging" in free.summary()
+
+
+def test_columns_twice_are_fitted_and_not_tested(table):
+    result = fit(table.assign(noise=table.dose))
+    assert result.proportionality().p_value.isna().all()
+    assert "no intervals: the information is singular" in result.summary()
 
 
 # The choice of the strength.
