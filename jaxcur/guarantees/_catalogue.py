@@ -4,6 +4,7 @@ from jaxcur.guarantees import (
     _debiased,
     _neighbours,
     _optcs,
+    _ordinal,
     _p_values,
     _selection,
     _sets,
@@ -19,4 +20,5 @@ GUARANTEES: tuple[Guarantee, ...] = (
     *_neighbours.GUARANTEES,
     *_optcs.GUARANTEES,
     *_debiased.GUARANTEES,
+    *_ordinal.GUARANTEES,
 )

@@ -1,4 +1,4 @@
-"""Ordered outcomes with a rare last class, drawn from a known cumulative logit model."""
+"""Ordered outcomes with a rare last class, from a known cumulative logit model."""
 
 import dataclasses
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Draw(NamedTuple):
     intercepts: Array
     coefficients: Array
 
-    def rare(self, points: Array) -> Array:
+    def rare(self, points: Array | np.ndarray) -> Array:
         """P(last class | points)."""
         eta = self.intercepts[-1] + points @ self.coefficients[:, -1]
         return jax.nn.sigmoid(-eta)
@@ -91,10 +91,15 @@ RARE_LARGE = dataclasses.replace(RARE, rows=1600)
 BOOTSTRAP = dataclasses.replace(RARE, rows=500)
 # The simulation of the paper, sparse differences, 1 % in the last class.
 SPARSE = World(2500, (0.0, 3.0, 5.0))
-PROPORTIONAL = World(300, (0.0, 1.0, 2.0), ((0.5, 0.5, 0.5), (-0.5, -0.5, -0.5)))
+PROPORTIONAL = World(300, (0.0, 1.0, 2.0), ((0.5,) * 3, (-0.5,) * 3))
 PROPORTIONAL_LARGE = dataclasses.replace(PROPORTIONAL, rows=1200)
-BROKEN = dataclasses.replace(PROPORTIONAL, coefficients=((1.5, 0.5, -0.5), (-0.5,) * 3))
-TUNED = World(300, (0.0, 1.5, 2.5), p=6)
+# The effect of the first feature halves from boundary to boundary.
+BROKEN = dataclasses.replace(PROPORTIONAL, coefficients=((1.2, 0.6, 0.3), (-0.5,) * 3))
+# Three classes: a score test is cheap.
+SMALL = World(200, (0.0, 1.0), ((0.5,) * 2, (-0.5,) * 2))
+# Odds are proportional, and features matter: little shrinkage is right for the common
+# coefficients, much for the differences.
+TUNED = World(300, (0.0, 1.5, 2.5), ((1.0,) * 3, (-1.0,) * 3, (1.0,) * 3, (-1.0,) * 3))
 
 
 def points(world: World) -> np.ndarray:

@@ -4,6 +4,7 @@ P(y <= k | x) = F(alpha_k + x'beta_k): a positive coefficient moves probability 
 classes, the opposite of R `polr` and of statsmodels.
 """
 
+from jaxcur.ordinal._adaptive import adaptive_weights
 from jaxcur.ordinal._bayes import BayesianOrdinalResult, bayesian_model
 from jaxcur.ordinal._bootstrap import BootstrapResult, bootstrap
 from jaxcur.ordinal._calibration_error import binned_squared_calibration_error
@@ -19,6 +20,7 @@ from jaxcur.ordinal._effects import (
 )
 from jaxcur.ordinal._firth import firth_fit
 from jaxcur.ordinal._fit import fit, max_regularization, path
+from jaxcur.ordinal._group import Group
 from jaxcur.ordinal._inference import StandardErrors, standard_errors
 from jaxcur.ordinal._penalties import (
     NonParallel,
@@ -42,6 +44,7 @@ __all__ = [
     "BrantTestResult",
     "CrossValidationResult",
     "DebiasedIntervals",
+    "Group",
     "MarginalEffects",
     "NominalTestResult",
     "NonParallel",
@@ -54,6 +57,7 @@ __all__ = [
     "STATUS",
     "SemiParallel",
     "StandardErrors",
+    "adaptive_weights",
     "average_marginal_effects",
     "bayesian_model",
     "binned_squared_calibration_error",

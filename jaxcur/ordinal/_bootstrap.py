@@ -15,8 +15,8 @@ from jaxtyping import Int, Real
 from jaxcur._base import check_choice, check_unit_interval, is_concrete
 from jaxcur.ordinal._families import pairs
 from jaxcur.ordinal._fit import prepare
-from jaxcur.ordinal._penalties import Penalty, check_nonnegative
-from jaxcur.ordinal._rare import check_points, rare_logit
+from jaxcur.ordinal._penalties import Penalty
+from jaxcur.ordinal._rare import check_points, check_strength, rare_logit
 from jaxcur.ordinal._result import DIVERGING, INVALID, OrdinalResult
 from jaxcur.ordinal._solve import Setting, solve_path
 
@@ -131,22 +131,41 @@ def _basic(estimate: Array, interval: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames=("family", "link"))
-def _rare_quantiles(
+def _summary(
     family: str,
     link: str,
     intercepts: Array,
     coefficients: Array,
+    status: Array,
+    result: OrdinalResult,
     points: Array,
     tail: Array,
-) -> Array:
-    """Quantiles over resamples of the logit of the last class: (q, 2)."""
-
-    def one(point: Array) -> Array:
+) -> BootstrapResult:
+    def at_point(point: Array) -> Array:
         eta = intercepts + jnp.einsum("j,bjk->bk", point, coefficients)
         return _quantiles(rare_logit(family, link, eta), tail)
 
     batch = max(1, min(points.shape[0], _TABLE // max(intercepts.size, 1)))
-    return jax.lax.map(one, points, batch_size=batch)
+    logits = jax.lax.map(at_point, points, batch_size=batch)
+    slopes = _quantiles(coefficients, tail)
+    eta = result.intercepts + jnp.matmul(
+        points, result.coefficients, precision="highest"
+    )
+    logit = rare_logit(family, link, eta)
+    return BootstrapResult(
+        intercepts,
+        coefficients,
+        status,
+        jnp.sum(status == INVALID),
+        jnp.sum(status == DIVERGING),
+        _quantiles(intercepts, tail),
+        slopes,
+        _basic(result.coefficients, slopes),
+        expit(logit),
+        expit(logits),
+        expit(_basic(logit, logits)),
+        result,
+    )
 
 
 def _check_resample_weights(given: Any, n: int, dtype: Any) -> Array:
@@ -194,9 +213,9 @@ def bootstrap(
     Guarantee: for an unpenalised fit, intervals cover as rows grow with the number of
     parameters fixed; rows are independent. Maximum likelihood exaggerates where few
     rows hold the last class: basic intervals then undo that, percentile ones repeat
-    it. With a penalty they describe the spread of a shrunken estimate, not its bias: no
-    guarantee (`debiased_intervals` has one), and basic ones are off. Verified by: `jaxcur verify
-    ordinal/bootstrap`.
+    it. With a penalty they describe the spread of a shrunken estimate, not its bias,
+    without a guarantee (`debiased_intervals` has one), and basic ones are off. Verified
+    by: `jaxcur verify ordinal/bootstrap`.
 
     Args:
         X: shape (n, p).
@@ -278,12 +297,7 @@ def bootstrap(
             f"`num_resamples` must be a positive integer, got {num_resamples!r}"
         )
     at = features if points is None else check_points(points, p, dtype)
-    strength = jnp.asarray(regularization, dtype)
-    if strength.ndim != 0:
-        raise ValueError(
-            f"`regularization` must be a scalar, got shape {strength.shape}"
-        )
-    check_nonnegative("regularization", strength)
+    strength = check_strength(regularization, dtype)
     result = problem.solve(strength[None], relative=False).at(0)
     blocks = problem.blocks
     intercepts, coefficients, status = _resampled(
@@ -300,21 +314,4 @@ def bootstrap(
         given,
     )
     tail = (1 - jnp.asarray(confidence_level, dtype)) / 2
-    slopes = _quantiles(coefficients, tail)
-    logits = _rare_quantiles(family, link, intercepts, coefficients, at, tail)
-    eta = result.intercepts + jnp.matmul(at, result.coefficients, precision="highest")
-    logit = rare_logit(family, link, eta)
-    return BootstrapResult(
-        intercepts,
-        coefficients,
-        status,
-        jnp.sum(status == INVALID),
-        jnp.sum(status == DIVERGING),
-        _quantiles(intercepts, tail),
-        slopes,
-        _basic(result.coefficients, slopes),
-        expit(logit),
-        expit(logits),
-        expit(_basic(logit, logits)),
-        result,
-    )
+    return _summary(family, link, intercepts, coefficients, status, result, at, tail)

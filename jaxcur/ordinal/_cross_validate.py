@@ -87,6 +87,7 @@ def _fold_scores(
     penalty: tuple[Array, Array, Array],
     regularizations: Array,
     rtol: Array,
+    box: tuple[Array, Array] | None,
 ) -> tuple[Array, Array]:
     """(l, num_folds) scores and statuses; a fold is rows of weight zero."""
 
@@ -101,6 +102,7 @@ def _fold_scores(
             regularizations,
             jnp.asarray(False),
             rtol,
+            box,
         )
         share = jnp.where(held, weights, 0)
 
@@ -200,6 +202,7 @@ def cross_validate(
     weights: Real[ArrayLike, " n"] | None = None,
     standardize: bool = True,
     crossing: str = "own",
+    box: tuple[Any, Any] | None = None,
     rtol: Real[ArrayLike, ""] | None = None,
     max_steps: int = 100,
 ) -> CrossValidationResult:
@@ -234,6 +237,7 @@ def cross_validate(
         weights: as in `fit`; they weight the scores too.
         standardize: as in `fit`.
         crossing: as in `fit`.
+        box: as in `fit`; by default the ranges over all rows, held out or not.
         rtol: as in `fit`.
         max_steps: as in `fit`.
 
@@ -274,6 +278,7 @@ def cross_validate(
         weights=weights,
         standardize=standardize,
         crossing=crossing,
+        box=box,
         rtol=rtol,
         max_steps=max_steps,
     )
@@ -296,6 +301,7 @@ def cross_validate(
         (blocks.weights, jnp.asarray(blocks.free), blocks.l1_ratio),
         grid,
         problem.rtol,
+        problem.box,
     )
     mean = jnp.mean(scores, axis=1)
     spread = jnp.std(scores, axis=1, ddof=1) / num_folds**0.5

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +30,10 @@ from jaxcur.ordinal._parameters import (
     theta_covariance,
     unflatten,
 )
-from jaxcur.ordinal._penalties import Penalty, check_nonnegative
+from jaxcur.ordinal._penalties import Penalty
 from jaxcur.ordinal._rare import (
     check_points,
+    check_strength,
     normal_quantile,
     rare_logit_jacobian,
     spread_of,
@@ -88,15 +88,6 @@ class DebiasedIntervals:
     penalised: OrdinalResult
 
 
-class _Debiased(NamedTuple):
-    """Parameters and differences by boundary, on the original scale."""
-
-    parameters: Array
-    covariance: Array
-    differences: Array
-    difference_errors: Array
-
-
 def _steps(
     setting: Setting,
     rows: Rows,
@@ -140,6 +131,17 @@ def _steps(
     return boundaries + change(eta), eta
 
 
+def _predictor_errors(covariance: Array, points: Array, m: int) -> Array:
+    """Standard errors of alpha_k + x'beta_k, (q, m)."""
+    q, p = points.shape
+    rows = jnp.concatenate([jnp.ones((q, 1), points.dtype), points], axis=1)
+    each = []
+    for k in range(m):
+        own = np.concatenate([[k], m + k * p + np.arange(p)])
+        each.append(spread_of(covariance[own[:, None], own[None, :]], rows))
+    return jnp.stack(each, axis=1)
+
+
 @functools.partial(jax.jit, static_argnames=("setting", "kind", "num_steps", "scaled"))
 def _debias(
     setting: Setting,
@@ -151,52 +153,66 @@ def _debias(
     weights: Array,
     result: OrdinalResult,
     clusters: Array | None,
-) -> _Debiased:
-    """Estimate and covariance of (alpha, B) on the original scale."""
+    points: Array,
+    quantile: Array,
+) -> DebiasedIntervals:
+    """All estimates and intervals."""
     m = setting.num_classes - 1
     p = features.shape[1]
+    dtype = features.dtype
     columns = standardise(features, weights, scaled)
     rows = Rows(columns.columns, y, weights)
     matrix, free = identified(result.matrix, result.free)
-    active = active_coordinates(free, m)
+    active = active_coordinates(free, m, rows.columns)
     to_boundaries = blocks_to_boundaries(matrix, p)
     start = on_standardised(result, columns)
     expected = kind == "expected"
     end, eta = _steps(setting, rows, start, to_boundaries, active, num_steps, expected)
-    covariance = theta_covariance(setting, kind, rows, eta, matrix, active, clusters)
+    blocks = theta_covariance(setting, kind, rows, eta, matrix, active, clusters)
+    finite = jnp.all(jnp.isfinite(blocks)) & jnp.all(jnp.isfinite(end))
+    status = jnp.where(finite, OK, SINGULAR)
+    status = jnp.where(result.status == INVALID, INVALID, status)
+    # From here on everything is linear in these two, which carry the NaN.
+    blocks = jnp.where(status == OK, blocks, jnp.nan)
+    end = jnp.where(status == OK, end, jnp.nan)
     original = boundaries_to_original(columns, m)
     jacobian = jnp.matmul(original, to_boundaries, precision=HIGHEST)
     parameters = jnp.matmul(original, end, precision=HIGHEST)
-    dtype = features.dtype
+    covariance = carry(blocks, jacobian)
+    intercepts, coefficients = unflatten(parameters, m)
+    errors = jnp.sqrt(jnp.maximum(jnp.diagonal(covariance), 0))
+    alpha_errors, beta_errors = unflatten(errors, m)
     steps = jnp.eye(m, dtype=dtype) - jnp.eye(m, k=-1, dtype=dtype)
     steps = jnp.pad(jnp.kron(steps, jnp.eye(p, dtype=dtype)), ((0, 0), (m, 0)))
     moves = jnp.matmul(steps, jacobian, precision=HIGHEST)
     # Where boundaries share a block their difference is zero, not a rounding error.
-    differs = jnp.any(moves != 0, axis=1)
-    differences = jnp.where(differs, steps @ parameters, 0)
-    errors = spread_of(covariance, moves)
-    return _Debiased(
-        parameters,
-        carry(covariance, jacobian),
-        differences.reshape(m, p).T,
-        errors.reshape(m, p).T,
+    differs = jnp.any(moves != 0, axis=1) | (status != OK)
+    differences = jnp.where(differs, steps @ parameters, 0).reshape(m, p).T
+    difference_errors = spread_of(blocks, moves).reshape(m, p).T
+    eta = intercepts + jnp.matmul(points, coefficients, precision=HIGHEST)
+    eta_errors = _predictor_errors(covariance, points, m)
+    logit, slopes = rare_logit_jacobian(setting.family, setting.link, eta, points)
+    logit_errors = spread_of(covariance, slopes)
+
+    def between(estimate: Array, error: Array) -> Array:
+        half = quantile * error
+        return jnp.stack([estimate - half, estimate + half], axis=-1)
+
+    return DebiasedIntervals(
+        intercepts,
+        between(intercepts, alpha_errors),
+        coefficients,
+        between(coefficients, beta_errors),
+        differences,
+        between(differences, difference_errors),
+        eta,
+        between(eta, eta_errors),
+        expit(logit),
+        expit(between(logit, logit_errors)),
+        covariance,
+        status.astype(jnp.int32),
+        result,
     )
-
-
-def predictor_errors(covariance: Array, points: Array, m: int) -> Array:
-    """Standard errors of alpha_k + x'beta_k, (q, m)."""
-    q, p = points.shape
-    rows = jnp.concatenate([jnp.ones((q, 1), points.dtype), points], axis=1)
-    each = []
-    for k in range(m):
-        own = np.concatenate([[k], m + k * p + np.arange(p)])
-        each.append(spread_of(covariance[own[:, None], own[None, :]], rows))
-    return jnp.stack(each, axis=1)
-
-
-def _between(estimate: Array, error: Array, quantile: Array) -> Array:
-    half = quantile * error
-    return jnp.stack([estimate - half, estimate + half], axis=-1)
 
 
 def debiased_intervals(
@@ -299,20 +315,13 @@ def debiased_intervals(
         raise ValueError(f"`num_steps` must be a positive integer, got {num_steps!r}")
     if (clusters is not None) != (kind == "cluster"):
         raise ValueError("`clusters` and `kind='cluster'` belong together")
-    features, m = problem.features, num_classes - 1
+    features = problem.features
     n, p = features.shape
     dtype = features.dtype
     at = features if points is None else check_points(points, p, dtype)
     quantile = normal_quantile(confidence_level, dtype)
-    strength = jnp.asarray(regularization, dtype)
-    if strength.ndim != 0:
-        raise ValueError(
-            f"`regularization` must be a scalar, got shape {strength.shape}"
-        )
-    check_nonnegative("regularization", strength)
-    penalised = problem.solve(strength[None], relative=False).at(0)
-    codes = None if clusters is None else cluster_codes(clusters, n)
-    found = _debias(
+    strength = check_strength(regularization, dtype)
+    return _debias(
         boundary_setting(family, link, num_classes),
         kind,
         num_steps,
@@ -320,33 +329,8 @@ def debiased_intervals(
         features,
         problem.y,
         problem.weights,
-        penalised,
-        codes,
-    )
-    lost = penalised.status == INVALID
-    finite = jnp.all(jnp.isfinite(found.covariance))
-    finite = finite & jnp.all(jnp.isfinite(found.parameters))
-    status = jnp.where(lost, INVALID, jnp.where(finite, OK, SINGULAR))
-    found = jax.tree.map(lambda leaf: jnp.where(status == OK, leaf, jnp.nan), found)
-    covariance = found.covariance
-    intercepts, coefficients = unflatten(found.parameters, m)
-    errors = jnp.sqrt(jnp.maximum(jnp.diagonal(covariance), 0))
-    alpha_errors, beta_errors = unflatten(errors, m)
-    eta = intercepts + jnp.matmul(at, coefficients, precision=HIGHEST)
-    logit, jacobian = rare_logit_jacobian(family, link, eta, at)
-    logit_interval = _between(logit, spread_of(covariance, jacobian), quantile)
-    return DebiasedIntervals(
-        intercepts,
-        _between(intercepts, alpha_errors, quantile),
-        coefficients,
-        _between(coefficients, beta_errors, quantile),
-        found.differences,
-        _between(found.differences, found.difference_errors, quantile),
-        eta,
-        _between(eta, predictor_errors(covariance, at, m), quantile),
-        expit(logit),
-        expit(logit_interval),
-        covariance,
-        status.astype(jnp.int32),
-        penalised,
+        problem.solve(strength[None], relative=False).at(0),
+        None if clusters is None else cluster_codes(clusters, n),
+        at,
+        quantile,
     )

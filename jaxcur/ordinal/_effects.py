@@ -18,10 +18,11 @@ from jaxcur.ordinal._fit import prepare
 from jaxcur.ordinal._inference import StandardErrors
 from jaxcur.ordinal._inputs import check_features, check_weights
 from jaxcur.ordinal._parameters import flatten, unflatten
-from jaxcur.ordinal._penalties import Penalty, check_nonnegative
+from jaxcur.ordinal._penalties import Penalty
 from jaxcur.ordinal._predict import predictors
 from jaxcur.ordinal._rare import (
     check_points,
+    check_strength,
     normal_quantile,
     rare_logit,
     rare_logit_jacobian,
@@ -311,8 +312,7 @@ def influence(
     )
     dtype = problem.features.dtype
     at = check_points(points, problem.features.shape[1], dtype)
-    strength = jnp.asarray(regularization, dtype)
-    check_nonnegative("regularization", strength)
+    strength = check_strength(regularization, dtype)
 
     def probability(mass: Array) -> Array:
         fit = problem.solve(strength[None], relative=False, weights=mass).at(0)

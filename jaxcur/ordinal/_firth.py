@@ -46,9 +46,7 @@ def _firth(
     scaled = standardise(features, weights, True)
     rows = Rows(scaled.columns, y, weights)
     total = jnp.sum(weights)
-    # A constant column has no information and no coefficient.
-    varies = jnp.any(scaled.columns != 0, axis=0)
-    active = active_coordinates(free & varies, m)
+    active = active_coordinates(free, m, rows.columns)
     both = active[:, None] & active[None, :]
 
     def predict(theta: Array) -> Array:

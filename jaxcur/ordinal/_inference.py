@@ -26,7 +26,6 @@ from jaxcur.ordinal._parameters import (
 from jaxcur.ordinal._predict import predictors
 from jaxcur.ordinal._result import OrdinalResult
 from jaxcur.ordinal._solve import Rows, Setting
-from jaxcur.ordinal._tests import NominalTestResult, nominal_test
 
 KINDS = ("observed", "expected", "sandwich", "cluster")
 
@@ -40,7 +39,7 @@ class StandardErrors:
         intercepts: shape (k-1,).
         coefficients: shape (p, k-1); equal along a row where one coefficient serves all
             boundaries.
-        covariance: shape (q, q), q = (k-1)(1 + p): the intercepts, then the
+        covariance: shape (s, s), s = (k-1)(1 + p): the intercepts, then the
             coefficients of the first boundary, of the second, and so on.
     """
 
@@ -65,7 +64,7 @@ def _covariance(
     m = setting.num_classes - 1
     scaled = standardise(features, weights, True)
     rows = Rows(scaled.columns, y, weights)
-    active = active_coordinates(free, m)
+    active = active_coordinates(free, m, rows.columns)
     covariance = theta_covariance(setting, kind, rows, eta, matrix, active, clusters)
     jacobian = jnp.matmul(
         boundaries_to_original(scaled, m),
@@ -144,6 +143,3 @@ def standard_errors(
     errors = jnp.sqrt(jnp.diagonal(covariance))
     m = num_classes - 1
     return StandardErrors(errors[:m], errors[m:].reshape(m, p).T, covariance)
-
-
-__all__ = ["NominalTestResult", "StandardErrors", "nominal_test", "standard_errors"]

@@ -7,6 +7,7 @@ import numpy as np
 from jax import Array
 
 from jaxcur._base import as_float, check_choice, check_rank, is_concrete
+from jaxcur.ordinal._crossing import column_ranges
 from jaxcur.ordinal._families import FAMILIES
 from jaxcur.ordinal._links import LINKS
 
@@ -89,11 +90,44 @@ def check_options(family: str, link: str, crossing: str, max_steps: int) -> None
     """Closed choices of a fit."""
     check_choice("family", family, FAMILIES)
     check_choice("link", link, LINKS)
-    check_choice("crossing", crossing, ("own",))
+    check_choice("crossing", crossing, ("own", "train", "box"))
+    if crossing != "own" and family != "cumulative":
+        raise ValueError(
+            f"crossing={crossing!r} is for family='cumulative'; 'sratio', 'cratio' and "
+            "'acat' never cross, leave crossing='own'"
+        )
     if family == "acat" and link != "logit":
         raise ValueError(f"the family 'acat' has link 'logit' only, got {link!r}")
     if not isinstance(max_steps, int) or max_steps < 1:
         raise ValueError(f"`max_steps` must be a positive integer, got {max_steps!r}")
+
+
+def check_box(
+    box: Any, crossing: str, features: Array, weights: Array
+) -> tuple[Array, Array] | None:
+    """(lower, upper), each (p,); the ranges of the columns where none is given."""
+    if crossing != "box":
+        if box is not None:
+            raise ValueError(f"`box` needs crossing='box', got crossing={crossing!r}")
+        return None
+    if box is None:
+        return column_ranges(features, weights)
+    if not isinstance(box, (tuple, list)) or len(box) != 2:
+        raise ValueError("`box` must be a pair (lower, upper)")
+    p = features.shape[1]
+    ends = []
+    for end in box:
+        array = jnp.asarray(end, features.dtype)
+        if array.shape not in ((), (p,)):
+            raise ValueError(
+                f"the ends of `box` must have shape () or ({p},), got {array.shape}"
+            )
+        ends.append(jnp.broadcast_to(array, (p,)))
+    if is_concrete(*ends):
+        lower, upper = np.asarray(ends[0]), np.asarray(ends[1])
+        if not (np.isfinite(lower) & np.isfinite(upper) & (lower <= upper)).all():
+            raise ValueError("`box` must be finite, with lower <= upper")
+    return ends[0], ends[1]
 
 
 def default_rtol(rtol: Any, dtype: Any) -> Array:

@@ -37,9 +37,10 @@ def identified(matrix: Array, free: Array) -> tuple[Array, Array]:
     return jnp.eye(m, dtype=matrix.dtype), jnp.ones((m, free.shape[1]), bool)
 
 
-def active_coordinates(free: Array, m: int) -> Array:
-    """(m + L p,): intercepts always vary."""
-    return jnp.concatenate([jnp.ones(m, bool), jnp.asarray(free).reshape(-1)])
+def active_coordinates(free: Array, m: int, columns: Array) -> Array:
+    """(m + L p,): intercepts always vary, coefficients of constant columns never."""
+    varies = jnp.any(columns != 0, axis=0)
+    return jnp.concatenate([jnp.ones(m, bool), (free & varies).reshape(-1)])
 
 
 def blocks_to_boundaries(matrix: Array, p: int) -> Array:

@@ -27,12 +27,17 @@ class Blocks(NamedTuple):
         weights: (L, p), the factors c, at least 0.
         free: (L, p) bool; False keeps an entry at zero. NumPy.
         l1_ratio: scalar a, share of the absolute values.
+        grouped: the entries of a feature in all blocks but the first are penalised by
+            their norm; their factors agree.
+        positive: (L, p) bool, True keeps an entry at or above zero. NumPy, or None.
     """
 
     matrix: np.ndarray
     weights: Array
     free: np.ndarray
     l1_ratio: Array
+    grouped: bool = False
+    positive: np.ndarray | None = None
 
 
 class Penalty(Protocol):
@@ -82,9 +87,12 @@ class Presto:
         l1_ratio: share of absolute values; 0 is a ridge on the differences.
         weights: shape (p,), or (k-1, p) for each boundary, factors of the penalty; 0
             leaves an entry unpenalised. None means 1.
+        positive: shape (p,), or (k-1, p), booleans; True keeps psi at or above zero: of
+            beta_1, and of the differences. None means nowhere. Static.
 
     Raises:
         ValueError: a negative or infinite factor, or `l1_ratio` outside [0, 1].
+        TypeError: `positive` is not boolean.
 
     Source: Faletto and Bien, "Predicting rare events by shrinking towards proportional
     odds", ICML 2023.
@@ -98,12 +106,19 @@ class Presto:
     first: Any = 1.0
     l1_ratio: Any = 1.0
     weights: ArrayLike | None = None
+    positive: Any = None
 
     def __post_init__(self) -> None:
         check_nonnegative("first", self.first)
         _check_ratio(self.l1_ratio)
         if self.weights is not None:
             check_nonnegative("weights", self.weights)
+        if self.positive is not None:
+            if np.asarray(self.positive).dtype != np.bool_:
+                raise TypeError(
+                    "`positive` must hold booleans, "
+                    f"got dtype {np.asarray(self.positive).dtype}"
+                )
 
     def blocks(self, m: int, p: int, dtype: Any) -> Blocks:
         """Lower triangle of ones."""
@@ -111,7 +126,17 @@ class Presto:
         weights = weights.at[0].multiply(jnp.asarray(self.first, dtype))
         matrix = np.tril(np.ones((m, m)))
         ratio = jnp.asarray(self.l1_ratio, dtype)
-        return Blocks(matrix, weights, np.ones((m, p), bool), ratio)
+        free = np.ones((m, p), bool)
+        positive = None
+        if self.positive is not None:
+            positive = np.asarray(self.positive)
+            if positive.shape not in ((p,), (m, p)):
+                raise ValueError(
+                    f"`positive` must have shape ({p},) or ({m}, {p}), "
+                    f"got {positive.shape}"
+                )
+            positive = np.broadcast_to(positive, (m, p))
+        return Blocks(matrix, weights, free, ratio, positive=positive)
 
 
 @dataclasses.dataclass(frozen=True)

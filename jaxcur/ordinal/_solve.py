@@ -8,60 +8,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxcur.ordinal._design import (
-    block_gradient,
-    block_hessian,
-    linear_predictor,
-    standardise,
-)
-from jaxcur.ordinal._families import (
-    expected_information,
-    own_class_gap,
-    pairs,
-    row_terms,
-    start_intercepts,
+from jaxcur.ordinal import _penalise
+from jaxcur.ordinal._crossing import Limits, constrain, make_limits
+from jaxcur.ordinal._design import linear_predictor, standardise
+from jaxcur.ordinal._model import (
+    Rows,
+    Setting,
+    Terms,
+    loss_gradient,
+    loss_hessian,
+    mean_loss,
+    null_start,
+    smooth_model,
 )
 from jaxcur.ordinal._result import DIVERGING, INVALID, MAX_STEPS, OK, OrdinalPath
-from jaxcur.solvers import SmoothModel, proximal_newton, stationarity
+from jaxcur.solvers import proximal_newton
 
-# Share of absolute values below which the largest useful strength is not followed.
-_MIN_RATIO = 0.01
-
-
-class Setting(NamedTuple):
-    """What is known while tracing; hashable."""
-
-    family: str
-    link: str
-    matrix: tuple[tuple[float, ...], ...]
-    num_classes: int
-    scaled: bool
-    max_steps: int
-
-    @property
-    def map(self) -> np.ndarray:
-        """(m, L)."""
-        return np.asarray(self.matrix)
-
-
-class Rows(NamedTuple):
-    """Standardised columns (n, p), response (n,) and shares of weight (n,)."""
-
-    columns: Array
-    y: Array
-    share: Array
-
-
-class Terms(NamedTuple):
-    """The penalty by coordinates of theta = (alpha, psi): (m + L p,) and a scalar.
-
-    `weights` are the factors c, zero for intercepts; `mask` says which coordinates may
-    differ from zero; `ratio` is the share of absolute values.
-    """
-
-    weights: Array
-    mask: Array
-    ratio: Array
+__all__ = [
+    "Rows",
+    "Setting",
+    "Terms",
+    "loss_gradient",
+    "loss_hessian",
+    "make_setting",
+    "mean_loss",
+    "solve_path",
+]
 
 
 class _Solved(NamedTuple):
@@ -71,78 +43,8 @@ class _Solved(NamedTuple):
     residual: Array
     last_step: Array
     num_steps: Array
-
-
-def _terms(setting: Setting, rows: Rows, eta: Array):
-    return row_terms(setting.family, setting.link, eta, rows.y)
-
-
-def mean_loss(setting: Setting, rows: Rows, eta: Array) -> Array:
-    """-sum_i share_i log p_i; rows without weight do not count, whatever they hold."""
-    log_prob = _terms(setting, rows, eta).log_prob
-    return -jnp.sum(jnp.where(rows.share > 0, rows.share * log_prob, 0))
-
-
-def loss_gradient(setting: Setting, rows: Rows, eta: Array) -> Array:
-    """Gradient in theta of `mean_loss`."""
-    gradient = _terms(setting, rows, eta).gradient
-    weighted = jnp.where(rows.share[:, None] > 0, rows.share[:, None] * gradient, 0)
-    return -block_gradient(rows.columns, weighted, setting.map)
-
-
-def loss_hessian(
-    setting: Setting, rows: Rows, eta: Array, *, expected: bool | None = None
-) -> Array:
-    """Second derivative in theta of `mean_loss`, or its expectation.
-
-    The Cauchy link is not log-concave: its solver uses the expectation.
-    """
-    if expected is None:
-        expected = setting.link == "cauchit" and setting.family != "acat"
-    if expected:
-        information = expected_information(setting.family, setting.link, eta)
-    else:
-        information = _terms(setting, rows, eta).information
-    entries = jnp.where(rows.share > 0, rows.share * information, 0)
-    index = pairs(setting.family, setting.num_classes - 1)
-    return block_hessian(rows.columns, entries, index, setting.map)
-
-
-def _model(setting: Setting, rows: Rows, ridge: Array) -> SmoothModel:
-    def limit(eta: Array, change: Array) -> Array:
-        gap = own_class_gap(setting.family, eta, rows.y)
-        narrowing = -own_class_gap(setting.family, change, rows.y)
-        closes = (narrowing > 0) & (rows.share > 0) & jnp.isfinite(gap)
-        ratio = gap / jnp.where(closes, narrowing, 1)
-        return jnp.min(jnp.where(closes, ratio, jnp.inf))
-
-    return SmoothModel(
-        predict=lambda theta: linear_predictor(rows.columns, theta, setting.map)[0],
-        value=lambda eta, theta: (
-            mean_loss(setting, rows, eta) + jnp.sum(ridge * theta * theta) / 2
-        ),
-        gradient=lambda eta, theta: loss_gradient(setting, rows, eta) + ridge * theta,
-        hessian=lambda eta, theta: loss_hessian(setting, rows, eta) + jnp.diag(ridge),
-        limit=limit,
-    )
-
-
-def _start(setting: Setting, rows: Rows) -> Array:
-    m = setting.num_classes - 1
-    counts = jnp.zeros(m + 1, rows.share.dtype).at[rows.y].add(rows.share)
-    # A class without weight gets a little, so that the start is finite.
-    floor = jnp.sqrt(jnp.finfo(counts.dtype).eps)
-    counts = jnp.maximum(counts, floor)
-    alpha = start_intercepts(setting.family, setting.link, counts / jnp.sum(counts))
-    size = m + setting.map.shape[1] * rows.columns.shape[1]
-    return jnp.zeros(size, counts.dtype).at[:m].set(alpha)
-
-
-def _ceiling(gradient: Array, terms: Terms) -> Array:
-    """Smallest strength that keeps all penalised entries at zero."""
-    held = terms.mask & (terms.weights > 0)
-    scale = jnp.where(held, terms.weights, 1) * jnp.maximum(terms.ratio, _MIN_RATIO)
-    return jnp.max(jnp.where(held, jnp.abs(gradient) / scale, 0), initial=0)
+    # Multipliers of the constraints in the gradient; None where there are none.
+    tilt: Array | None
 
 
 def _iterate(
@@ -152,16 +54,19 @@ def _iterate(
     regularizations: Array,
     relative: Array,
     rtol: Array,
+    limits: Limits | None,
 ) -> _Solved:
     """Solve at every strength, each from the one before; the first is the null fit."""
     dtype = rows.columns.dtype
     weights, mask, ratio = terms
-    start = _start(setting, rows)
+    start = null_start(setting, rows)
     floor = 10 * jnp.finfo(dtype).eps
-    eta = _model(setting, rows, 0 * weights).predict(start)
+    eta = smooth_model(setting, rows, 0 * weights).predict(start)
     gradient = loss_gradient(setting, rows, eta)
     size = jnp.max(jnp.where(mask, jnp.abs(gradient), 0))
-    scale = jnp.maximum(jnp.maximum(_ceiling(gradient, terms), size), floor)
+    top = _penalise.ceiling(setting, terms, gradient)
+    scale = jnp.maximum(jnp.maximum(top, size), floor)
+    held = _penalise.nonnegative(setting)
 
     def one(carry, inputs):
         theta, ceiling, last_step = carry
@@ -171,15 +76,35 @@ def _iterate(
         ridge = regularization * (1 - ratio) * weights
         free = mask & jnp.where(first, weights == 0, True)
         reference = jnp.where(first | (ceiling == 0), scale, ceiling)
+        tolerance = jnp.maximum(rtol * reference, floor)
+        penalties, groups = _penalise.at_strength(setting, terms, regularization)
+        model = smooth_model(setting, rows, ridge)
         found = proximal_newton(
-            _model(setting, rows, ridge),
+            model,
             theta,
-            regularization * ratio * weights,
+            penalties,
             free,
-            tolerance=jnp.maximum(rtol * reference, floor),
+            tolerance=tolerance,
             max_steps=setting.max_steps,
+            positive=None if held is None else jnp.asarray(held),
+            groups=groups,
         )
-        ceiling = jnp.where(first, _ceiling(found.gradient, terms), ceiling)
+        # The next strength starts from the fit without constraints.
+        theta, tilt, slope = found.solution, None, found.gradient
+        if limits is not None:
+            found, tilt = constrain(
+                setting,
+                rows,
+                limits,
+                model,
+                found,
+                penalties,
+                free,
+                tolerance=tolerance,
+            )
+            slope = found.gradient + tilt
+        top = _penalise.ceiling(setting, terms, slope)
+        ceiling = jnp.where(first, top, ceiling)
         # Where nothing was left to do, the fit before ended as this one does.
         last_step = jnp.where(found.num_steps == 0, last_step, found.last_step)
         solved = _Solved(
@@ -189,8 +114,9 @@ def _iterate(
             found.residual,
             last_step,
             found.num_steps,
+            tilt,
         )
-        return (found.solution, ceiling, last_step), solved
+        return (theta, ceiling, last_step), solved
 
     values = jnp.concatenate([jnp.zeros(1, dtype), regularizations])
     first = jnp.arange(values.size) == 0
@@ -205,16 +131,21 @@ def _iterate(
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _solutions(setting: Setting, columns, share, weights, ratio, regs, extra):
     """`_iterate`, differentiable through the optimality conditions."""
-    y, mask, relative, rtol = extra
+    y, mask, relative, rtol, limits = extra
     rows, terms = Rows(columns, y, share), Terms(weights, mask, ratio)
-    return _iterate(setting, rows, terms, regs, relative, rtol)
+    return _iterate(setting, rows, terms, regs, relative, rtol, limits)
 
 
 @_solutions.defjvp
 def _solutions_jvp(setting, primals, tangents):
     columns, share, weights, ratio, regs, extra = primals
     solved = _solutions(setting, columns, share, weights, ratio, regs, extra)
-    y, mask, relative, _ = extra
+    if setting.crossing != "own":
+        raise NotImplementedError(
+            f'derivatives of a fit with crossing="{setting.crossing}" are not '
+            'available; use crossing="own"'
+        )
+    y, mask, relative, *_ = extra
     moved_columns, moved_share, moved_weights, moved_ratio, moved_regs, _ = tangents
     # Strengths given as shares of the largest one count as constants.
     moved_regs = jnp.where(relative, 0, moved_regs)
@@ -222,15 +153,19 @@ def _solutions_jvp(setting, primals, tangents):
     def one(theta, regularization, moved_regularization):
         rows = Rows(columns, y, share)
         ridge = regularization * (1 - ratio) * weights
-        penalties = regularization * ratio * weights
-        active = mask & ((theta != 0) | (penalties == 0))
+        terms = Terms(weights, mask, ratio)
+        penalties, groups = _penalise.at_strength(setting, terms, regularization)
+        active = _penalise.active_set(setting, penalties, groups, theta, mask)
 
         def optimality(columns, share, weights, ratio, regularization):
             local = Rows(columns, y, share)
             eta = linear_predictor(columns, theta, setting.map)[0]
             slope = loss_gradient(setting, local, eta)
             slope = slope + regularization * (1 - ratio) * weights * theta
-            return slope + regularization * ratio * weights * jnp.sign(theta)
+            factors = _penalise.at_strength(
+                setting, Terms(weights, mask, ratio), regularization
+            )
+            return slope + _penalise.slope(*factors, theta)
 
         _, change = jax.jvp(
             optimality,
@@ -245,6 +180,8 @@ def _solutions_jvp(setting, primals, tangents):
         )
         eta = linear_predictor(columns, theta, setting.map)[0]
         hessian = loss_hessian(setting, rows, eta, expected=False) + jnp.diag(ridge)
+        if groups is not None:
+            hessian = hessian + _penalise.curvature(groups, theta)
         both = active[:, None] & active[None, :]
         diagonal = jnp.diagonal(hessian)
         jitter = 10 * theta.size * jnp.finfo(theta.dtype).eps * diagonal
@@ -262,17 +199,19 @@ def _solutions_jvp(setting, primals, tangents):
     )
 
 
-def _gap_bound(solved: _Solved, gradient: Array, terms: Terms, objective: Array):
+def _gap_bound(
+    setting: Setting, solved: _Solved, gradient: Array, terms: Terms, objective: Array
+) -> Array:
     """Bound on the objective above its minimum, from the smallest subgradient."""
     weights, mask, ratio = terms
     regularization, theta = solved.regularization, solved.theta
-    penalties = regularization * ratio * weights
-    slack = stationarity(gradient, theta, penalties, mask)
-    slack = jnp.abs(slack)
+    penalties, groups = _penalise.at_strength(setting, terms, regularization)
+    slack = _penalise.subgradient(setting, penalties, groups, gradient, theta, mask)
+    slack = _penalise.by_unit(setting, slack)
     penalised = regularization * weights > 0
     factor = jnp.where(penalised, weights, 1)
     worst = jnp.max(jnp.where(penalised, slack / factor, 0), initial=0)
-    radius = jnp.sum(weights * jnp.abs(theta))
+    radius = jnp.sum(weights * _penalise.by_unit(setting, theta))
     # The loss is not negative: that bounds the size of a minimiser.
     strength = regularization * ratio
     radius = radius + objective / jnp.where(strength > 0, strength, 1)
@@ -284,6 +223,9 @@ def _gap_bound(solved: _Solved, gradient: Array, terms: Terms, objective: Array)
     by_curvature = jnp.where(ratio < 1, by_curvature, jnp.inf)
     bound = jnp.where(jnp.any(penalised), jnp.minimum(by_size, by_curvature), 0)
     rest = jnp.sum(jnp.where(penalised, 0, slack)) * (1 + solved.last_step)
+    if solved.tilt is not None:
+        # Multipliers times slacks: what the Lagrangian lacks of the objective.
+        rest = rest + jnp.maximum(-solved.tilt @ theta, 0)
     return bound + rest
 
 
@@ -299,8 +241,13 @@ def solve_path(
     regularizations: Array,
     relative: Array,
     rtol: Array,
+    box: tuple[Array, Array] | None = None,
 ) -> OrdinalPath:
-    """Fits at every strength. `factors`, `free` (L, p) and `ratio` are the penalty."""
+    """Fits at every strength. `factors`, `free` (L, p) and `ratio` are the penalty.
+
+    `box` (lower, upper), each (p,), is used where the setting is that of the box; None
+    for the ranges of the columns.
+    """
     m = setting.num_classes - 1
     dtype = features.dtype
     total = jnp.sum(weights)
@@ -310,7 +257,11 @@ def solve_path(
     coordinates = jnp.concatenate([jnp.zeros(m, dtype), factors.reshape(-1)])
     mask = jnp.concatenate([jnp.ones(m, bool), free.reshape(-1)])
     terms = Terms(coordinates, mask, ratio)
-    extra = (y, mask, relative, rtol)
+    limits = None
+    if setting.crossing != "own":
+        given = box if setting.crossing == "box" else None
+        limits = make_limits(features, weights, scaled, given)
+    extra = (y, mask, relative, rtol, limits)
     solved = _solutions(
         setting, scaled.columns, share, coordinates, ratio, regularizations, extra
     )
@@ -324,8 +275,11 @@ def solve_path(
         loss = mean_loss(setting, rows, eta)
         ridge = strength * (1 - ratio) * coordinates
         objective = loss + jnp.sum(ridge * theta * theta) / 2
-        objective = objective + strength * ratio * (coordinates @ jnp.abs(theta))
+        factors = _penalise.at_strength(setting, terms, strength)
+        objective = objective + _penalise.value(*factors, theta)
         gradient = loss_gradient(setting, rows, eta) + ridge * theta
+        if solved.tilt is not None:
+            gradient = gradient + solved.tilt
         beta = jnp.asarray(setting.map, dtype) @ psi
         beta = beta / scaled.scale
         crossing = jnp.zeros(y.shape, bool)
@@ -340,7 +294,7 @@ def solve_path(
         status = jnp.where(settled, escaping, MAX_STEPS)
         finite = jnp.isfinite(loss) & jnp.isfinite(solved.residual)
         status = jnp.where(valid & finite, status, INVALID)
-        gap = _gap_bound(solved, gradient, terms, objective)
+        gap = _gap_bound(setting, solved, gradient, terms, objective)
         known = status != DIVERGING
         if setting.link == "cauchit" and setting.family != "acat":
             known = jnp.zeros_like(known)
@@ -379,8 +333,13 @@ def make_setting(
     num_classes: int,
     standardize: bool,
     max_steps: int,
+    crossing: str = "own",
+    grouped: bool = False,
+    positive: np.ndarray | None = None,
 ) -> Setting:
     """The hashable part of a problem."""
+    if positive is not None and not positive.any():
+        positive = None
     return Setting(
         family,
         link,
@@ -388,4 +347,7 @@ def make_setting(
         num_classes,
         bool(standardize),
         max_steps,
+        crossing,
+        grouped,
+        None if positive is None else tuple(tuple(r) for r in positive.tolist()),
     )

@@ -84,6 +84,9 @@ def _statistics(
         # The first block is common; the differences of one feature may move.
         return (jnp.arange(m)[:, None] == 0) | (jnp.arange(p)[None, :] == index)
 
+    def moving(index: Array) -> Array:
+        return active_coordinates(freed(index), m, rows.columns)
+
     def solve(free: Array):
         fits = solve_path(
             setting,
@@ -120,7 +123,7 @@ def _statistics(
             _, status, theta = solve(freed(index))
             eta = linear_predictor(rows.columns, theta, setting.map)[0]
             information = loss_hessian(setting, rows, eta, expected=False)
-            inverse = free_inverse(information, active_coordinates(freed(index), m))
+            inverse = free_inverse(information, moving(index))
             at = differences(index)
             part = inverse[at[:, None], at[None, :]]
             return quadratic_form(theta[at], part), status
@@ -132,7 +135,7 @@ def _statistics(
     score = -loss_gradient(setting, rows, eta)
 
     def rao(index: Array) -> Array:
-        inverse = free_inverse(information, active_coordinates(freed(index), m))
+        inverse = free_inverse(information, moving(index))
         at = differences(index)
         return score[at] @ inverse[at[:, None], at[None, :]] @ score[at]
 

@@ -1,5 +1,12 @@
-"""Exact solvers of penalised problems, and a sampler."""
+"""Exact solvers of penalised and constrained problems, and a sampler."""
 
+from jaxcur.solvers._constraints import Constraints
+from jaxcur.solvers._group_quadratic import (
+    Groups,
+    group_quadratic,
+    group_stationarity,
+)
+from jaxcur.solvers._interior_point import InteriorPointResult, interior_point
 from jaxcur.solvers._l1_quadratic import (
     L1QuadraticResult,
     l1_quadratic,
@@ -13,10 +20,16 @@ from jaxcur.solvers._proximal_newton import (
 )
 
 __all__ = [
+    "Constraints",
+    "Groups",
+    "InteriorPointResult",
     "L1QuadraticResult",
     "NutsResult",
     "ProximalNewtonResult",
     "SmoothModel",
+    "group_quadratic",
+    "group_stationarity",
+    "interior_point",
     "l1_quadratic",
     "nuts",
     "proximal_newton",

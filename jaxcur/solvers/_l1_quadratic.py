@@ -39,11 +39,13 @@ def stationarity(
     x: Float[Array, " q"],
     penalties: Float[Array, " q"],
     free: Bool[Array, " q"],
+    positive: Bool[Array, " q"] | None = None,
 ) -> Float[Array, " q"]:
     """Smallest subgradient of  f(x) + sum_j penalties_j |x_j|, by coordinate.
 
     `gradient` is that of f. The subgradient is zero exactly at a minimiser of a convex
-    f; coordinates that are not `free` are held at zero and count as zero.
+    f; coordinates that are not `free` are held at zero and count as zero, those that
+    are `positive` may not go below it.
 
     Verified by: comparison with the definition in the unit tests.
 
@@ -60,6 +62,9 @@ def stationarity(
         Array([0., 0., 2.], dtype=float32)
     """
     at_zero = jnp.sign(gradient) * jnp.maximum(jnp.abs(gradient) - penalties, 0)
+    if positive is not None:
+        inward = jnp.minimum(gradient + penalties, 0)
+        at_zero = jnp.where(positive, inward, at_zero)
     moved = gradient + penalties * jnp.sign(x)
     return jnp.where(free, jnp.where(x == 0, at_zero, moved), 0)
 
@@ -73,6 +78,7 @@ def l1_quadratic(
     *,
     tolerance: Float[Array, ""] | float,
     max_steps: int = 500,
+    positive: Bool[Array, " q"] | None = None,
 ) -> L1QuadraticResult:
     """Minimise  g'(x - s) + (x - s)'H (x - s)/2 + sum_j penalties_j |x_j|.
 
@@ -94,6 +100,7 @@ def l1_quadratic(
         free: shape (q,); False holds a coordinate at zero.
         tolerance: stop at this residual.
         max_steps: largest number of linear systems. Static.
+        positive: shape (q,); True keeps a coordinate at or above zero, where it starts.
 
     Transformations: jit, vmap.
     Cost: one Cholesky factorisation of a (q, q) matrix per step.
@@ -108,14 +115,18 @@ def l1_quadratic(
         Array([2., 0.], dtype=float32)
     """
     tiny = jnp.finfo(hessian.dtype).tiny
+    # Coordinates at which the objective has a kink, or a wall, at zero.
+    bent_at_zero = penalties > 0
+    if positive is not None:
+        bent_at_zero = bent_at_zero | positive
 
     def residual_at(x: Array, slope: Array) -> Array:
-        return jnp.max(jnp.abs(stationarity(slope, x, penalties, free)))
+        return jnp.max(jnp.abs(stationarity(slope, x, penalties, free, positive)))
 
     def step(state: _State) -> _State:
         x, slope = state.x, state.gradient
-        violation = stationarity(slope, x, penalties, free)
-        inside = free & ((x != 0) | (penalties == 0))
+        violation = stationarity(slope, x, penalties, free, positive)
+        inside = free & ((x != 0) | ~bent_at_zero)
         size = jnp.where(inside, 0, jnp.abs(violation))
         # One at a time: first settle the coordinates already in, then the worst zero.
         settled = jnp.max(jnp.where(inside, jnp.abs(violation), 0)) <= tolerance
@@ -131,7 +142,7 @@ def l1_quadratic(
         along = hessian @ direction
         curvature = direction @ along
         # Sign changes on the way, the full step, and the minimiser of the first piece.
-        crosses = (x * direction < 0) & (penalties > 0)
+        crosses = (x * direction < 0) & bent_at_zero
         ratio = jnp.where(crosses, -x / jnp.where(crosses, direction, 1), 1)
         kinks = jnp.where(x == 0, jnp.abs(direction), jnp.sign(x) * direction)
         descent = slope @ direction + penalties @ kinks
@@ -145,7 +156,7 @@ def l1_quadratic(
         # one, put to zero: many leave at once.
         sign = jnp.where(entering, -jnp.sign(violation), jnp.sign(x))
         bent = x + sizes_bent[:, None] * direction
-        bent = jnp.where((penalties > 0) & (bent * sign <= 0), 0, bent)
+        bent = jnp.where(bent_at_zero & (bent * sign <= 0), 0, bent)
         bent_change = bent - x
         bent_slope = bent_change @ hessian
         values = jnp.concatenate(
@@ -157,10 +168,19 @@ def l1_quadratic(
         points = jnp.concatenate([straight, bent])
         values = values + (jnp.abs(points) - jnp.abs(x)) @ penalties
         values = jnp.where(jnp.isfinite(values), values, jnp.inf)
+        if positive is not None:
+            # Straight steps end at the first wall.
+            wall = jnp.where(positive & crosses, ratio, jnp.inf)
+            wall = jnp.where(positive & (x == 0) & (direction < 0), 0, wall)
+            walled = jnp.arange(values.size) < sizes.size
+            sized = jnp.pad(sizes, (0, values.size - sizes.size))
+            values = jnp.where(walled & (sized > jnp.min(wall)), jnp.inf, values)
         best = jnp.argmin(values)
         moved = points[best]
         reached = jnp.where(best < sizes.size, ratio == sizes[best % sizes.size], False)
         moved = jnp.where(crosses & reached & (ratio < 1), 0, moved)
+        if positive is not None:
+            moved = jnp.where(positive, jnp.maximum(moved, 0), moved)
         slope_moved = slope + hessian @ (moved - x)
         residual = residual_at(moved, slope_moved)
         # Near the solution the decrease drowns in rounding: the residual decides.

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from jaxcur import ordinal
-from jaxcur.ordinal._bootstrap import bootstrap
 from tests.helpers import assert_close
 from tests.unit.ordinal.problem import K, N, probabilities, sample
 
@@ -12,7 +11,12 @@ B = 30
 POINTS = np.array([[1.0, -3.0], [2.0, -1.0]])
 # At 30 resamples the order statistics are interior only for wide tails.
 TAILS = [0.1, 0.9]
-COMMON = {"num_classes": K, "regularization": 0.01, "points": POINTS, "confidence_level": 0.8}
+COMMON = {
+    "num_classes": K,
+    "regularization": 0.01,
+    "points": POINTS,
+    "confidence_level": 0.8,
+}
 
 
 def test_weights_given_are_replayed_and_intervals_are_quantiles():
@@ -20,7 +24,7 @@ def test_weights_given_are_replayed_and_intervals_are_quantiles():
     drawn = np.random.default_rng(0).exponential(size=(B, N))
     drawn[3] = 1.0
     drawn[5, y == 2] = 0.0
-    found = bootstrap(X, y, resample_weights=drawn, **COMMON)
+    found = ordinal.bootstrap(X, y, resample_weights=drawn, **COMMON)
     assert_close(found.coefficients[3], found.result.coefficients, rtol=1e-6)
     one = ordinal.fit(X, y, num_classes=K, regularization=0.01, weights=drawn[7])
     assert_close(found.coefficients[7], one.coefficients, rtol=1e-8)
@@ -52,7 +56,7 @@ def test_weights_given_are_replayed_and_intervals_are_quantiles():
 def test_a_key_draws_what_it_says(kind):
     X, y = sample()
     key = jax.random.key(0)
-    found = bootstrap(X, y, key=key, num_resamples=B, kind=kind, **COMMON)
+    found = ordinal.bootstrap(X, y, key=key, num_resamples=B, kind=kind, **COMMON)
     one = jax.random.fold_in(key, 4)
     if kind == "pairs":
         rows = np.asarray(jax.random.randint(one, (N,), 0, N))
@@ -67,14 +71,14 @@ def test_a_key_draws_what_it_says(kind):
 def test_misuse():
     X, y = sample()
     with pytest.raises(ValueError, match="and not both"):
-        bootstrap(X, y, **COMMON)
+        ordinal.bootstrap(X, y, **COMMON)
     with pytest.raises(ValueError, match="and not both"):
-        bootstrap(
+        ordinal.bootstrap(
             X, y, key=jax.random.key(0), resample_weights=np.ones((2, N)), **COMMON
         )
     with pytest.raises(ValueError, match="'bayesian', 'pairs'"):
-        bootstrap(X, y, key=jax.random.key(0), kind="rows", **COMMON)
+        ordinal.bootstrap(X, y, key=jax.random.key(0), kind="rows", **COMMON)
     with pytest.raises(ValueError, match=r"\(num_resamples, 60\)"):
-        bootstrap(X, y, resample_weights=np.ones(N), **COMMON)
+        ordinal.bootstrap(X, y, resample_weights=np.ones(N), **COMMON)
     with pytest.raises(ValueError, match="at least 0"):
-        bootstrap(X, y, resample_weights=-np.ones((2, N)), **COMMON)
+        ordinal.bootstrap(X, y, resample_weights=-np.ones((2, N)), **COMMON)

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from jaxcur import ordinal
-from jaxcur.ordinal._case_control import correct_prevalence, prevalence_weights
-from jaxcur.ordinal._firth import firth_fit
 from tests.helpers import assert_close
 from tests.unit.ordinal.problem import K, N, P, sample
 
@@ -32,7 +30,7 @@ def firth_in_numpy(X, event):
 def test_two_classes_are_firths_logistic_regression(separated):
     X, y = sample()
     event = X[:, 0] > 1.0 if separated else y > 0
-    found = firth_fit(X, event.astype(int), num_classes=2)
+    found = ordinal.firth_fit(X, event.astype(int), num_classes=2)
     beta = firth_in_numpy(X, event)
     assert int(found.status) == 0
     # P(y <= 0) has the sign of the complement.
@@ -65,7 +63,7 @@ def test_the_point_is_stationary_for_jeffreys_penalty(parallel):
     X, y = sample()
     penalty = ordinal.Parallel() if parallel else ordinal.NonParallel()
     family = "cumulative" if parallel else "acat"
-    found = firth_fit(X, y, num_classes=K, penalty=penalty, family=family)
+    found = ordinal.firth_fit(X, y, num_classes=K, penalty=penalty, family=family)
     assert int(found.status) == 0
     beta = np.asarray(found.coefficients).T[: 1 if parallel else None]
     theta = np.concatenate([found.intercepts, beta.ravel()])
@@ -77,26 +75,26 @@ def test_the_point_is_stationary_for_jeffreys_penalty(parallel):
 
 def test_weights_count_rows_and_a_constant_column_is_nothing():
     X, y = sample()
-    once = firth_fit(X, y, num_classes=K, weights=np.arange(N) < 30)
+    once = ordinal.firth_fit(X, y, num_classes=K, weights=np.arange(N) < 30)
     head = np.tile(np.arange(30), 2)
-    half = firth_fit(X[head], y[head], num_classes=K, weights=np.full(N, 0.5))
+    half = ordinal.firth_fit(X[head], y[head], num_classes=K, weights=np.full(N, 0.5))
     assert_close(once.coefficients, half.coefficients, rtol=1e-6)
     flat = X.copy()
     flat[:, 1] = 5.0
-    found = firth_fit(flat, y, num_classes=K)
+    found = ordinal.firth_fit(flat, y, num_classes=K)
     assert int(found.status) == 0
     assert np.all(np.asarray(found.coefficients)[1] == 0)
     with pytest.raises(ValueError, match="share every coefficient"):
-        firth_fit(X, y, num_classes=K, penalty=ordinal.NonParallel())
+        ordinal.firth_fit(X, y, num_classes=K, penalty=ordinal.NonParallel())
     with pytest.raises(ValueError, match="more blocks"):
-        firth_fit(X, y, num_classes=K, penalty=ordinal.SemiParallel())
+        ordinal.firth_fit(X, y, num_classes=K, penalty=ordinal.SemiParallel())
 
 
 def test_neighbouring_odds_follow_bayes_rule():
     X, y = sample()
     fit = ordinal.fit(X, y, num_classes=K, family="acat", regularization=0.01)
     sample_share, population = np.array([0.5, 0.3, 0.2]), np.array([0.9, 0.09, 0.01])
-    moved = correct_prevalence(fit, 10 * sample_share, population)
+    moved = ordinal.correct_prevalence(fit, 10 * sample_share, population)
     probs = np.asarray(ordinal.predict_proba(fit, X)) * population / sample_share
     probs = probs / probs.sum(axis=1, keepdims=True)
     assert_close(ordinal.predict_proba(moved, X), probs, rtol=1e-10)
@@ -118,7 +116,7 @@ def test_two_classes_follow_bayes_rule(family):
     )
     ratio = np.array([0.98 / 0.5, 0.02 / 0.5])
     probs = np.asarray(ordinal.predict_proba(fit, X)) * ratio
-    moved = correct_prevalence(fit, [0.5, 0.5], [0.98, 0.02])
+    moved = ordinal.correct_prevalence(fit, [0.5, 0.5], [0.98, 0.02])
     expected = probs / probs.sum(axis=1, keepdims=True)
     assert_close(ordinal.predict_proba(moved, X), expected, rtol=1e-10)
 
@@ -127,12 +125,12 @@ def test_the_cumulative_family_is_told_to_weight():
     X, y = sample()
     fit = ordinal.fit(X, y, num_classes=K, regularization=0.02)
     with pytest.raises(ValueError, match="prevalence_weights"):
-        correct_prevalence(fit, [0.5, 0.3, 0.2], [0.9, 0.09, 0.01])
-    weights = np.asarray(prevalence_weights(y, [0.9, 0.09, 0.01]))
+        ordinal.correct_prevalence(fit, [0.5, 0.3, 0.2], [0.9, 0.09, 0.01])
+    weights = np.asarray(ordinal.prevalence_weights(y, [0.9, 0.09, 0.01]))
     shares = np.bincount(y, weights) / weights.sum()
     assert_close(shares, np.array([0.9, 0.09, 0.01]), rtol=1e-10)
     assert_close(weights.mean(), 1.0, rtol=1e-12)
     with pytest.raises(ValueError, match="never takes class 3"):
-        prevalence_weights(y, [0.9, 0.08, 0.01, 0.01])
+        ordinal.prevalence_weights(y, [0.9, 0.08, 0.01, 0.01])
     with pytest.raises(ValueError, match="must be positive"):
-        prevalence_weights(y, [0.9, 0.1, 0.0])
+        ordinal.prevalence_weights(y, [0.9, 0.1, 0.0])

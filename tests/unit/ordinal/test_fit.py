@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxcur import ordinal
+from jaxcur.ordinal._group import Group
 from jaxcur.ordinal._predict import _pool
 from tests.helpers import assert_close
 
@@ -139,7 +140,15 @@ ERRORS = [
     ({"family": "acat", "link": "probit"}, "'logit' only"),
     ({"max_steps": 0}, "positive integer"),
     ({"rtol": 0.0}, "must be positive"),
-    ({"crossing": "box"}, "one of 'own'"),
+    ({"crossing": "never"}, "one of 'own', 'train', 'box'"),
+    ({"crossing": "box", "family": "acat"}, "never cross"),
+    ({"box": (0.0, 1.0)}, "needs crossing='box'"),
+    ({"crossing": "box", "box": (1.0, 0.0)}, "lower <= upper"),
+    ({"crossing": "box", "box": ([0.0, 1.0], 1.0)}, r"shape \(\) or \(3,\)"),
+    ({"crossing": "box", "box": 1.0}, "pair"),
+    ({"crossing": "box", "penalty": Group()}, "not available with Group"),
+    ({"penalty": Group(weights=[1.0])}, "shape"),
+    ({"penalty": ordinal.Presto(positive=[True])}, "shape"),
     ({"penalty": ordinal.Partial([True])}, "parallel_mask"),
     ({"penalty": ordinal.Presto(weights=[1.0])}, "shape"),
 ]
@@ -170,6 +179,10 @@ def test_penalties_refuse_nonsense():
         ordinal.Presto(l1_ratio=1.5)
     with pytest.raises(TypeError, match="booleans"):
         ordinal.Partial([0, 1])
+    with pytest.raises(TypeError, match="booleans"):
+        ordinal.Presto(positive=[0, 1])
+    with pytest.raises(ValueError, match="`first`"):
+        Group(first=-1.0)
     with pytest.raises(TypeError, match=r"Presto\(\)"):
         X, y = sample()
         fit(X, y, penalty="presto")

@@ -3,11 +3,6 @@ import numpy as np
 import pytest
 
 from jaxcur import ordinal
-from jaxcur.ordinal._effects import (
-    average_marginal_effects,
-    influence,
-    rare_probability_interval,
-)
 from jaxcur.ordinal._families import class_probabilities
 from jaxcur.ordinal._rare import rare_logit, rare_logit_jacobian
 from tests.helpers import assert_close
@@ -56,7 +51,7 @@ def parallel_fit():
 
 def test_marginal_effects_are_derivatives_with_delta_method_errors():
     X, _, fit, errors = parallel_fit()
-    found = average_marginal_effects(fit, X, covariance=errors)
+    found = ordinal.average_marginal_effects(fit, X, covariance=errors)
     theta = np.concatenate([fit.intercepts, np.asarray(fit.coefficients).T.ravel()])
 
     def effects(theta):
@@ -77,16 +72,16 @@ def test_marginal_effects_are_derivatives_with_delta_method_errors():
         "jka,ab,jkb->jk", jacobian, np.asarray(errors.covariance), jacobian
     )
     assert_close(found.std_error, np.sqrt(variance), rtol=1e-4)
-    alone = average_marginal_effects(fit, X)
+    alone = ordinal.average_marginal_effects(fit, X)
     assert np.all(np.isnan(alone.std_error))
-    heavy = average_marginal_effects(fit, X, weights=np.arange(N) < 30)
-    head = average_marginal_effects(fit, np.concatenate([X[:30], X[:30]]))
+    heavy = ordinal.average_marginal_effects(fit, X, weights=np.arange(N) < 30)
+    head = ordinal.average_marginal_effects(fit, np.concatenate([X[:30], X[:30]]))
     assert_close(heavy.estimate, head.estimate, rtol=1e-10)
 
 
 def test_a_rare_interval_is_the_mirrored_last_boundary():
     X, _, fit, errors = parallel_fit()
-    found = rare_probability_interval(fit, X[:3], errors, confidence_level=0.8)
+    found = ordinal.rare_probability_interval(fit, X[:3], errors, confidence_level=0.8)
     last = np.r_[1, 4, 5]
     part = np.asarray(errors.covariance)[np.ix_(last, last)]
     rows = np.column_stack([np.ones(3), X[:3]])
@@ -96,16 +91,16 @@ def test_a_rare_interval_is_the_mirrored_last_boundary():
     assert_close(found.interval, 1 / (1 + np.exp(ends)), rtol=1e-9)
     penalised = ordinal.fit(X, sample()[1], num_classes=K, regularization=0.02)
     with pytest.raises(ValueError, match="debiased_intervals"):
-        rare_probability_interval(penalised, X, errors)
+        ordinal.rare_probability_interval(penalised, X, errors)
     with pytest.raises(ValueError, match=r"shape \(6, 6\)"):
-        rare_probability_interval(fit, X, np.eye(5))
+        ordinal.rare_probability_interval(fit, X, np.eye(5))
 
 
 def test_influence_is_the_derivative_of_refits():
     X, y = sample()
     points = np.array([[1.0, -3.0], [2.0, -1.0]])
     kept = {"num_classes": K, "regularization": 0.02}
-    found = np.asarray(influence(X, y, points=points, **kept))
+    found = np.asarray(ordinal.influence(X, y, points=points, **kept))
     assert found.shape == (2, N)
 
     @jax.jit

@@ -4,7 +4,6 @@ import pytest
 import statsmodels.api as sm
 
 from jaxcur import ordinal
-from jaxcur.ordinal._tests import brant_test, nominal_test
 from tests.helpers import assert_close
 from tests.unit.ordinal.problem import K, P, sample
 
@@ -48,7 +47,7 @@ def test_brant_is_that_of_separate_logits(classes):
     X = rng.normal(size=(150, 2)) + 2
     latent = X @ np.array([1.0, -0.5]) + rng.logistic(size=150) * (1 + (X[:, 0] > 2))
     y = np.digitize(latent, np.quantile(latent, np.linspace(0, 1, classes + 1)[1:-1]))
-    found = brant_test(X, y, num_classes=classes)
+    found = ordinal.brant_test(X, y, num_classes=classes)
     each, overall, coefficients = brant_in_numpy(X, y, classes)
     assert_close(found.statistic, each, rtol=1e-7)
     assert_close(found.overall_statistic, overall, rtol=1e-7)
@@ -82,7 +81,7 @@ def score_in_numpy(X, y, alpha, slopes, feature):
 def test_the_score_test_is_raos():
     X, y = sample()
     fit = ordinal.fit(X, y, num_classes=K, penalty=ordinal.Parallel())
-    found = nominal_test(X, y, num_classes=K, method="score")
+    found = ordinal.nominal_test(X, y, num_classes=K, method="score")
     alpha, slopes = np.asarray(fit.intercepts), np.asarray(fit.coefficients)
     expected = [score_in_numpy(X, y, alpha, slopes, j) for j in range(P)]
     assert_close(found.statistic, expected, rtol=1e-6)
@@ -90,7 +89,7 @@ def test_the_score_test_is_raos():
 
 def test_the_wald_test_is_the_squared_difference_in_errors():
     X, y = sample()
-    found = nominal_test(X, y, num_classes=K, method="wald")
+    found = ordinal.nominal_test(X, y, num_classes=K, method="wald")
     for j in range(P):
         mask = np.arange(P) != j
         fit = ordinal.fit(X, y, num_classes=K, penalty=ordinal.Partial(mask))
@@ -108,7 +107,9 @@ def test_the_three_tests_agree_where_rows_are_many():
     eta = np.array([0.0, 1.0]) + X @ np.array([[1.0, 1.2], [-0.5, -0.5]])
     y = np.sum(rng.uniform(size=(4000, 1)) > 1 / (1 + np.exp(-eta)), axis=1)
     found = {
-        method: np.asarray(nominal_test(X, y, num_classes=K, method=method).statistic)
+        method: np.asarray(
+            ordinal.nominal_test(X, y, num_classes=K, method=method).statistic
+        )
         for method in ("lr", "score", "wald")
     }
     assert found["lr"][0] > 10
@@ -119,7 +120,7 @@ def test_the_three_tests_agree_where_rows_are_many():
 def test_a_collinear_feature_has_no_test_but_a_status():
     X, y = sample()
     X[:, 1] = X[:, 0]
-    found = nominal_test(X, y, num_classes=K, method="score")
+    found = ordinal.nominal_test(X, y, num_classes=K, method="score")
     # Set free, the first feature's difference is known; its own slope is not.
     assert np.all(np.isnan(found.p_value))
     assert np.all(np.asarray(found.status) == 4)
@@ -141,6 +142,6 @@ def test_standard_errors_work_on_a_result_made_under_jit():
 def test_misuse():
     X, y = sample()
     with pytest.raises(ValueError, match="'lr', 'score', 'wald'"):
-        nominal_test(X, y, num_classes=K, method="rao")
+        ordinal.nominal_test(X, y, num_classes=K, method="rao")
     with pytest.raises(ValueError, match="at least 3"):
-        brant_test(X, y > 0, num_classes=2)
+        ordinal.brant_test(X, y > 0, num_classes=2)
