@@ -360,7 +360,6 @@ _TUNING = Guarantee(
 GUARANTEES: tuple[Guarantee, ...] = (
     _rare("ordinal/rare", worlds.RARE, 0.08, broken=True, widths=RARE_WIDTHS),
     _rare("ordinal/rare-n1600", worlds.RARE_LARGE, 0.06, broken=False),
-    _rare("ordinal/rare-sparse", worlds.SPARSE, 0.08, broken=False),
     _BOOTSTRAP,
     _SMALL_SCORE,
     *(

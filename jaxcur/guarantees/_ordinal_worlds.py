@@ -33,16 +33,12 @@ class World:
     Attributes:
         rows: number of rows.
         center: (m,), the predictors at the center.
-        coefficients: (p, m); None draws sparse differences: half in the first
-            coefficients of a third of the features, and -+ half between neighbours in
-            another third each time.
-        p: number of features where they are drawn.
+        coefficients: (p, m).
     """
 
     rows: int
     center: tuple[float, ...]
-    coefficients: tuple[tuple[float, ...], ...] | None = None
-    p: int = 10
+    coefficients: tuple[tuple[float, ...], ...]
 
     @property
     def num_classes(self) -> int:
@@ -52,35 +48,19 @@ class World:
     @property
     def num_features(self) -> int:
         """Columns of X."""
-        return self.p if self.coefficients is None else len(self.coefficients)
+        return len(self.coefficients)
 
     def draw(self, key: Array) -> Draw:
         """Rows and the truth behind them."""
-        keys = [jax.random.fold_in(key, i) for i in range(3)]
-        p, m = self.num_features, len(self.center)
-        if self.coefficients is None:
-            beta = _sparse_differences(keys[2], p, m)
-        else:
-            beta = jnp.asarray(self.coefficients, jnp.result_type(float))
-        X = jax.random.uniform(keys[0], (self.rows, p), minval=-1.0, maxval=1.0)
+        keys = [jax.random.fold_in(key, i) for i in range(2)]
+        beta = jnp.asarray(self.coefficients, jnp.result_type(float))
+        shape = (self.rows, self.num_features)
+        X = jax.random.uniform(keys[0], shape, minval=-1.0, maxval=1.0)
         center = jnp.asarray(self.center, X.dtype)
         below = jax.nn.sigmoid(center + jnp.matmul(X, beta, precision="highest"))
         u = jax.random.uniform(keys[1], (self.rows, 1))
         y = jnp.sum(u > below, axis=1)
         return Draw(X + CENTER, y, center - CENTER * jnp.sum(beta, axis=0), beta)
-
-
-def _sparse_differences(key: Array, p: int, m: int) -> Array:
-    """Coefficients (p, m); a third of the entries of every block differ from zero."""
-
-    def block(key: Array, first: bool) -> Array:
-        key_place, key_sign = jax.random.split(key)
-        chosen = jax.random.permutation(key_place, p) < p // 3
-        sign = jnp.where(jax.random.uniform(key_sign, (p,)) < 0.5, -0.5, 0.5)
-        return jnp.where(chosen, 0.5 if first else sign, 0.0)
-
-    blocks = [block(jax.random.fold_in(key, k), k == 0) for k in range(m)]
-    return jnp.cumsum(jnp.stack(blocks, axis=1), axis=1)
 
 
 # Two features whose effect changes at a boundary; at the corners of the support the
@@ -89,8 +69,6 @@ SLOPES = ((0.5, 0.5, 1.0), (0.0, -0.5, -0.5))
 RARE = World(400, (0.0, 1.5, 2.5), SLOPES)
 RARE_LARGE = dataclasses.replace(RARE, rows=1600)
 BOOTSTRAP = dataclasses.replace(RARE, rows=500)
-# The simulation of the paper, sparse differences, 1 % in the last class.
-SPARSE = World(2500, (0.0, 3.0, 5.0))
 PROPORTIONAL = World(300, (0.0, 1.0, 2.0), ((0.5,) * 3, (-0.5,) * 3))
 PROPORTIONAL_LARGE = dataclasses.replace(PROPORTIONAL, rows=1200)
 # The effect of the first feature halves from boundary to boundary.

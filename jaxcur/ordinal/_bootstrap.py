@@ -87,6 +87,7 @@ def _resampled(
     penalty: tuple[Array, Array, Array],
     regularization: Array,
     rtol: Array,
+    box: tuple[Array, Array] | None,
     key: Array | None,
     resample_weights: Array | None,
 ) -> tuple[Array, Array, Array]:
@@ -106,6 +107,7 @@ def _resampled(
             regularization[None],
             jnp.asarray(False),
             rtol,
+            box,
         )
         return fits.intercepts[0], fits.coefficients[0], fits.status[0]
 
@@ -194,6 +196,7 @@ def bootstrap(
     weights: Real[ArrayLike, " n"] | None = None,
     standardize: bool = True,
     crossing: str = "own",
+    box: tuple[Any, Any] | None = None,
     rtol: Real[ArrayLike, ""] | None = None,
     max_steps: int = 100,
     num_resamples: int = 1000,
@@ -228,6 +231,7 @@ def bootstrap(
         weights: as in `fit`; each resample multiplies them.
         standardize: as in `fit`; by the weights of each resample.
         crossing: as in `fit`.
+        box: as in `fit`; the same in every resample.
         rtol: as in `fit`.
         max_steps: as in `fit`.
         num_resamples: number of resamples, unless `resample_weights` says it. Static.
@@ -273,6 +277,7 @@ def bootstrap(
         weights=weights,
         standardize=standardize,
         crossing=crossing,
+        box=box,
         rtol=rtol,
         max_steps=max_steps,
     )
@@ -310,6 +315,7 @@ def bootstrap(
         (blocks.weights, jnp.asarray(blocks.free), blocks.l1_ratio),
         strength,
         problem.rtol,
+        problem.box,
         key,
         given,
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from jaxcur.ordinal._parameters import (
     cluster_codes,
     free_inverse,
     identified,
+    meat,
     on_standardised,
     theta_covariance,
     unflatten,
@@ -96,28 +98,43 @@ def _steps(
     active: Array,
     num_steps: int,
     expected: bool,
+    correct: bool,
+    clusters: Array | None,
 ) -> tuple[Array, Array]:
     """Parameters (alpha, B) after Newton steps, and the predictors before the last.
 
     The last step is made whole: what follows from it is linear, and the information
-    is that of the point before, where the likelihood is defined.
+    is that of the point before, where the likelihood is defined. It takes the
+    first-order bias of maximum likelihood along, J^-1 times the gradient of half the
+    trace of J^-1 E, with J the observed information and E the squared scores.
     """
     m = setting.num_classes - 1
+
+    def to_blocks(form: Array) -> Array:
+        return to_boundaries.T @ form @ to_boundaries
+
+    def half_trace(boundaries: Array) -> Array:
+        eta = predict(boundaries)
+        information = to_blocks(loss_hessian(setting, rows, eta, expected=False))
+        squares = to_blocks(meat(setting, rows, eta, clusters))
+        return jnp.sum(free_inverse(information, active) * squares) / 2
 
     def predict(boundaries: Array) -> Array:
         alpha, beta = unflatten(boundaries, m)
         return alpha + jnp.matmul(rows.columns, beta, precision=HIGHEST)
 
-    def change(eta: Array) -> Array:
+    def change(boundaries: Array, eta: Array, *, last: bool = False) -> Array:
         slope = loss_gradient(setting, rows, eta)
+        if last and correct:
+            slope = slope + jax.grad(half_trace)(boundaries)
         slope = jnp.where(active, to_boundaries.T @ slope, 0)
         information = loss_hessian(setting, rows, eta, expected=expected)
-        inverse = free_inverse(to_boundaries.T @ information @ to_boundaries, active)
+        inverse = free_inverse(to_blocks(information), active)
         return -to_boundaries @ (inverse @ slope)
 
     def step(_: int, boundaries: Array) -> Array:
         eta = predict(boundaries)
-        move = change(eta)
+        move = change(boundaries, eta)
         eta_move = predict(boundaries + move) - eta
         gap = own_class_gap(setting.family, eta, rows.y)
         narrowing = -own_class_gap(setting.family, eta_move, rows.y)
@@ -128,7 +145,7 @@ def _steps(
 
     boundaries = jax.lax.fori_loop(0, num_steps - 1, step, theta)
     eta = predict(boundaries)
-    return boundaries + change(eta), eta
+    return boundaries + change(boundaries, eta, last=True), eta
 
 
 def _predictor_errors(covariance: Array, points: Array, m: int) -> Array:
@@ -142,11 +159,14 @@ def _predictor_errors(covariance: Array, points: Array, m: int) -> Array:
     return jnp.stack(each, axis=1)
 
 
-@functools.partial(jax.jit, static_argnames=("setting", "kind", "num_steps", "scaled"))
+@functools.partial(
+    jax.jit, static_argnames=("setting", "kind", "num_steps", "correct", "scaled")
+)
 def _debias(
     setting: Setting,
     kind: str,
     num_steps: int,
+    correct: bool,
     scaled: bool,
     features: Array,
     y: Array,
@@ -167,7 +187,17 @@ def _debias(
     to_boundaries = blocks_to_boundaries(matrix, p)
     start = on_standardised(result, columns)
     expected = kind == "expected"
-    end, eta = _steps(setting, rows, start, to_boundaries, active, num_steps, expected)
+    end, eta = _steps(
+        setting,
+        rows,
+        start,
+        to_boundaries,
+        active,
+        num_steps,
+        expected,
+        correct,
+        clusters,
+    )
     blocks = theta_covariance(setting, kind, rows, eta, matrix, active, clusters)
     finite = jnp.all(jnp.isfinite(blocks)) & jnp.all(jnp.isfinite(end))
     status = jnp.where(finite, OK, SINGULAR)
@@ -227,6 +257,7 @@ def debiased_intervals(
     weights: Real[ArrayLike, " n"] | None = None,
     standardize: bool = True,
     crossing: str = "own",
+    box: tuple[Any, Any] | None = None,
     rtol: Real[ArrayLike, ""] | None = None,
     max_steps: int = 100,
     points: Real[ArrayLike, "q p"] | None = None,
@@ -234,6 +265,7 @@ def debiased_intervals(
     kind: str = "observed",
     clusters: Int[ArrayLike, " n"] | None = None,
     num_steps: int = 5,
+    correct_bias: bool = True,
 ) -> DebiasedIntervals:
     """Undo the shrinkage of a penalised fit by Newton steps, with normal intervals.
 
@@ -243,6 +275,10 @@ def debiased_intervals(
     time after one step, 7 % after two and 5 % after five. So five steps are the
     default, which in effect end at the unpenalised estimate of the blocks left free,
     or, where classes separate and there is none, at a finite point on the way to it.
+
+    The approximation needs rare rows, some ten for each coefficient of the last
+    boundary. With 25 rows in the last class and ten features, 95 % intervals missed
+    11.7 % of the time (7168 replications): they are too short there.
 
     Guarantee: asymptotic, as rows grow with the number of parameters fixed, whatever
     the strength. `observed` and `expected` assume the model, `sandwich` and `cluster`
@@ -260,7 +296,8 @@ def debiased_intervals(
         weights: as in `fit`. For `observed` and `expected` they count as numbers of
             rows.
         standardize: as in `fit`.
-        crossing: as in `fit`.
+        crossing: as in `fit`; the steps leave its constraints, and those of signs.
+        box: as in `fit`.
         rtol: as in `fit`.
         max_steps: as in `fit`.
         points: shape (q, p), where predictors and the probability of the last class
@@ -269,6 +306,7 @@ def debiased_intervals(
         kind: covariance, as in `standard_errors`. Static.
         clusters: as in `standard_errors`.
         num_steps: Newton steps. Static.
+        correct_bias: subtract the first-order bias of maximum likelihood. Static.
 
     Returns:
         `DebiasedIntervals`. Status 4 (with more parameters than rows, or collinear
@@ -307,6 +345,7 @@ def debiased_intervals(
         weights=weights,
         standardize=standardize,
         crossing=crossing,
+        box=box,
         rtol=rtol,
         max_steps=max_steps,
     )
@@ -325,6 +364,7 @@ def debiased_intervals(
         boundary_setting(family, link, num_classes),
         kind,
         num_steps,
+        bool(correct_bias),
         problem.setting.scaled,
         features,
         problem.y,

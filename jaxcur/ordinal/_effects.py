@@ -271,7 +271,7 @@ def influence(
         link: as in `fit`.
         weights: as in `fit`.
         standardize: as in `fit`.
-        crossing: as in `fit`.
+        crossing: "own"; fits under the constraints of the others have no derivative.
         rtol: as in `fit`.
         max_steps: as in `fit`.
 

@@ -291,11 +291,13 @@ def interior_point(
                 solved = jax.scipy.linalg.cho_solve((root, True), bound)
                 right = right - solved @ coupling
             right = jnp.where(free, right, 0)
-            dx = jnp.zeros_like(right)
+
             # Refined, because of the jitter: collinear columns are singular.
-            for _ in range(_REFINEMENTS):
+            def refine(_, dx: Array) -> Array:
                 rest = -right - matrix @ dx
-                dx = dx + jax.scipy.linalg.cho_solve((factor, True), rest)
+                return dx + jax.scipy.linalg.cho_solve((factor, True), rest)
+
+            dx = jax.lax.fori_loop(0, _REFINEMENTS, refine, jnp.zeros_like(right))
             if coupling is None or root is None:
                 nu = weight * (bound - constraints.value(dx))
             else:
@@ -329,14 +331,18 @@ def interior_point(
         def moved(change: _Point, size: Array) -> _Point:
             return jax.tree.map(lambda old, new: old + size * new, point, change)
 
-        affine = direction(jnp.zeros((), dtype))
         now = mean_product(point)
-        after = mean_product(moved(affine, longest(affine)))
-        centring = jnp.clip(after / now, 0.01, 1) ** 3
-        # The conditions come down together: a barrier far below the residual of
-        # stationarity would leave the central path.
-        barrier = jnp.maximum(centring * now, 0.03 * goal)
-        change = direction(barrier)
+
+        def aim(i: Array, carry: tuple[Array, _Point]) -> tuple[Array, _Point]:
+            """First towards the boundary, which suggests a barrier; then with it."""
+            barrier, _ = carry
+            change = direction(barrier)
+            after = mean_product(moved(change, longest(change)))
+            centring = jnp.clip(after / now, 0.01, 1) ** 3
+            suggested = jnp.maximum(centring * now, 0.03 * goal)
+            return jnp.where(i == 0, suggested, barrier), change
+
+        barrier, change = jax.lax.fori_loop(0, 2, aim, (jnp.zeros((), dtype), point))
         eta_change = model.predict(point.x + change.x) - model.predict(point.x)
         limit = jnp.minimum(0.99 * model.limit(state.eta, eta_change), 1).astype(dtype)
         before = merit(point, state.gradient, barrier)

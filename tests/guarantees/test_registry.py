@@ -17,6 +17,8 @@ from jaxcur.guarantees import (
     _debiased_hard,
     _debiased_problem,
     _optcs,
+    _ordinal_floors,
+    _ordinal_worlds,
     _outliers,
     _score_risk,
     _selection,
@@ -24,7 +26,12 @@ from jaxcur.guarantees import (
 )
 from jaxcur.guarantees._catalogue import GUARANTEES
 from jaxcur.guarantees._floors import POWER
-from tests.guarantees import numpy_debiased, numpy_power, numpy_power_neighbours
+from tests.guarantees import (
+    numpy_debiased,
+    numpy_ordinal,
+    numpy_power,
+    numpy_power_neighbours,
+)
 
 PACKAGE = Path(jaxcur.__file__).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +69,8 @@ SLOW = {
         "mean-unbiased",
         "logistic",
     }
+    or name.startswith("ordinal/")
+    and name != "ordinal/nominal-small"
 }
 
 
@@ -188,6 +197,23 @@ def test_the_stored_widths_can_be_repeated(name):
     stored = _debiased_floors.WIDTHS[f"debiased/{name}"]
     # Ten of the 300 draws; widths vary by up to 7 % from draw to draw.
     np.testing.assert_allclose(numpy_debiased.study(name, 10), stored, rtol=0.08)
+
+
+def test_the_floors_of_ordinal_rest_on_a_numpy_study():
+    for ours, theirs in (
+        (_ordinal_worlds.RARE, numpy_ordinal.RARE),
+        (_ordinal_worlds.BROKEN, numpy_ordinal.BROKEN),
+    ):
+        assert (ours.rows, ours.center) == (theirs["rows"], theirs["center"])
+        assert ours.coefficients == theirs["coefficients"]
+    points = _ordinal_worlds.points(_ordinal_worlds.RARE)
+    np.testing.assert_allclose(points, numpy_ordinal.POINTS, rtol=1e-6)
+    # A twentieth of the draws; widths vary by up to 10 % from draw to draw, and a share
+    # of 200 draws by 0.025.
+    widths = _ordinal_floors.RARE_WIDTHS
+    np.testing.assert_allclose(numpy_ordinal.widths(100), widths, rtol=0.04)
+    power = numpy_ordinal.power(200)
+    assert abs(power - _ordinal_floors.NOMINAL_POWER) < 0.1
 
 
 def docstrings():
