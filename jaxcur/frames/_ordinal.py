@@ -52,7 +52,8 @@ def fit_ordinal(
     The model is  P(y <= class | x) = F(alpha + x'beta)  with a vector beta for every
     boundary between classes, drawn towards its neighbour by the penalty: a positive
     coefficient moves probability to LOWER classes, the opposite of R `polr` and of
-    statsmodels. `summary()` says the direction in words.
+    statsmodels (to higher ones in the families "cratio" and "acat"). `summary()` says
+    the direction in words.
 
     Guarantee: the fit is certified: its `kkt_residual` and `gap_bound` are in
     `result.exact` and in the summary, as in `ordinal.fit`. Verified by: unit tests

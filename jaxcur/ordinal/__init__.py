@@ -1,7 +1,8 @@
 """Ordinal regression for rare events: PRESTO and its relatives, with certificates.
 
 P(y <= k | x) = F(alpha_k + x'beta_k): a positive coefficient moves probability to LOWER
-classes, the opposite of R `polr` and of statsmodels.
+classes, the opposite of R `polr` and of statsmodels. So it does in the family `sratio`;
+in `cratio` and `acat` it moves probability to HIGHER ones.
 """
 
 from jaxcur.ordinal._adaptive import adaptive_weights

@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Real
 
+from jaxcur._base import is_concrete
 from jaxcur.ordinal._inputs import (
     check_box,
     check_classes_present,
@@ -121,6 +122,8 @@ def strengths(
             "`num_regularizations` must be a positive integer, "
             f"got {num_regularizations!r}"
         )
+    if is_concrete(ratio) and not 0 < float(ratio) <= 1:
+        raise ValueError(f"`ratio` must lie in (0, 1], got {ratio}")
     grid = jnp.arange(num_regularizations) / max(num_regularizations - 1, 1)
     return jnp.asarray(ratio, dtype) ** grid.astype(dtype), True
 
@@ -171,8 +174,9 @@ def fit(
             `Parallel()`, `NonParallel()`, `SemiParallel()`, `Partial()` or `Group()`.
         regularization: strength, at least 0. Traced.
         family: "cumulative", "sratio" (P(y = k | y >= k)), "cratio" (P(y > k | y >= k))
-            or "acat" (P(y = k+1 | y in {k, k+1})). Static. For the reverse of a family
-            relabel  y -> num_classes - 1 - y.
+            or "acat" (P(y = k+1 | y in {k, k+1})); with the last two a positive
+            coefficient moves probability to HIGHER classes. Static. For the reverse of
+            a family relabel  y -> num_classes - 1 - y.
         link: "logit", "probit", "cloglog", "loglog" or "cauchit". Static. With cauchit
             the objective is not convex: the point found is stationary and need not be
             the best one, and convergence is linear (allow 200 steps).

@@ -23,7 +23,8 @@ class OrdinalResult:
 
     That is the cumulative family; for the others the same linear predictors drive the
     family's own probabilities. A positive coefficient moves probability to LOWER
-    classes, the opposite of R `polr` and `clm` and of statsmodels.
+    classes, the opposite of R `polr` and `clm` and of statsmodels; in the families
+    `cratio` and `acat` it moves probability to HIGHER classes.
 
     Attributes:
         intercepts: shape (k-1,).

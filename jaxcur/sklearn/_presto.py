@@ -33,7 +33,8 @@ class PrestoClassifier(ClassifierMixin, BaseEstimator):
     The model is  P(y <= class | x) = F(alpha + x'beta)  with a vector beta for every
     boundary between neighbouring classes, and the penalty draws each vector towards its
     neighbour: between proportional odds and separate binary regressions, as the data
-    demand. A positive coefficient moves probability to LOWER classes.
+    demand. A positive coefficient moves probability to LOWER classes (to higher ones in
+    the families "cratio" and "acat").
 
     Classes have the order of numbers, or of an ordered pandas categorical; of more than
     two words the order must be given as `levels`.

@@ -162,6 +162,13 @@ def test_wrong_input_is_named(changed, match):
         ordinal.fit(X, **options)
 
 
+@pytest.mark.parametrize("ratio", [0.0, -1.0, 2.0])
+def test_a_ratio_outside_the_unit_interval_is_refused(ratio):
+    X, y = sample()
+    with pytest.raises(ValueError, match="`ratio` must lie in"):
+        ordinal.path(X, y, num_classes=K, ratio=ratio)
+
+
 def test_a_bad_column_is_named():
     X, y = sample()
     X[3, 1] = np.nan
