@@ -13,6 +13,7 @@ from jaxcur._base._draws import resolve_uniforms
 from jaxcur._base._extras import import_extra
 from jaxcur._base._levels import DECIMALS, decimal_float64, exact_fraction
 from jaxcur._base._progress import ProgressBar
+from jaxcur._base._pytree import register_dataclass
 from jaxcur._base._sampling import check_run_length, trouble
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "exact_fraction",
     "import_extra",
     "is_concrete",
+    "register_dataclass",
     "resolve_uniforms",
     "trouble",
 ]

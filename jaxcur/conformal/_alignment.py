@@ -2,18 +2,23 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Real
 
-from jaxcur._base import as_float, check_rank, check_same_length, is_concrete
+from jaxcur._base import (
+    as_float,
+    check_rank,
+    check_same_length,
+    is_concrete,
+    register_dataclass,
+)
 from jaxcur.conformal._selection import select
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class AlignmentResult:
     """Outputs certified as aligned.

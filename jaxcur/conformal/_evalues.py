@@ -20,6 +20,7 @@ from jaxcur._base import (
     check_unit_interval,
     decimal_float64,
     is_concrete,
+    register_dataclass,
 )
 from jaxcur.conformal._prune import resolve_xi
 
@@ -148,7 +149,7 @@ def boost_e_values(
     return array / resolve_xi(pruning, xi, key, array.shape[0], array.dtype)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DerandomizedResult:
     """Outcome of `derandomize`.

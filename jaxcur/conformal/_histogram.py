@@ -15,13 +15,19 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Real
 
 from jaxcur import stats
-from jaxcur._base import as_float, check_rank, check_unit_interval, is_concrete
+from jaxcur._base import (
+    as_float,
+    check_rank,
+    check_unit_interval,
+    is_concrete,
+    register_dataclass,
+)
 from jaxcur.conformal._pvalues import conservative
 
 _MAX_ROWS = 2**53
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RankHistogram:
     """Counts of candidates between calibration scores; selects like `select`, streamed.

@@ -19,6 +19,7 @@ from jaxcur._base import (
     decimal_float64,
     exact_fraction,
     is_concrete,
+    register_dataclass,
 )
 from jaxcur.conformal._pvalues import grid_ranks
 from jaxcur.conformal._status import (
@@ -43,7 +44,7 @@ class ScorePair(NamedTuple):
     test: Array
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PairSelectionResult:
     """Outcome of `select_pairs`.

@@ -24,6 +24,7 @@ from jaxcur._base import (
     decimal_float64,
     exact_fraction,
     is_concrete,
+    register_dataclass,
 )
 from jaxcur.conformal._auxiliary import unweighted_sizes
 from jaxcur.conformal._prune import Pruning, pruned, resolve_xi
@@ -39,7 +40,7 @@ from jaxcur.conformal._status import (
 )
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class OptCSResult:
     """Outcome of one selection after optimisation.

@@ -18,6 +18,7 @@ from jaxcur._base import (
     check_rank,
     check_unit_interval,
     decimal_float64,
+    register_dataclass,
 )
 from jaxcur.conformal._pvalues import grid_ranks
 from jaxcur.conformal._selection import select
@@ -26,7 +27,7 @@ NullShare = Literal["one", "storey", "quantile"]
 NULL_SHARES = ("one", "storey", "quantile")
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class OutlierResult:
     """Rows declared outliers.

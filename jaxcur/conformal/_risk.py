@@ -18,6 +18,7 @@ from jaxcur._base import (
     check_rank,
     exact_fraction,
     is_concrete,
+    register_dataclass,
 )
 
 RISK_CONTROL_STATUS = (
@@ -29,7 +30,7 @@ RISK_CONTROL_STATUS = (
 _OK, _UNATTAINED, _BAD_LOSSES, _BAD_LEVEL = range(len(RISK_CONTROL_STATUS))
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RiskControlResult:
     """Setting chosen by conformal risk control.

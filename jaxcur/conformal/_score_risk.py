@@ -18,6 +18,7 @@ from jaxcur._base import (
     check_unit_interval,
     decimal_float64,
     is_concrete,
+    register_dataclass,
 )
 from jaxcur.conformal._prune import Pruning, resolve_xi
 from jaxcur.conformal._pvalues import (
@@ -39,7 +40,7 @@ RISK_STATUS = (
 _NAN_TEST, _NAN_CALIBRATION, _BAD_LEVEL, _BAD_WEIGHTS, _BAD_LOSS = range(1, 6)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ScoreRiskResult:
     """Outcome of `score_mdr` or `score_sdr`.

@@ -10,7 +10,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Real
 
 from jaxcur import stats
-from jaxcur._base import check_choice, check_unit_interval, decimal_float64
+from jaxcur._base import (
+    check_choice,
+    check_unit_interval,
+    decimal_float64,
+    register_dataclass,
+)
 from jaxcur._base import resolve_uniforms as resolve
 from jaxcur.conformal._auxiliary import SLACK, weighted_sizes
 from jaxcur.conformal._prune import PRUNINGS, Pruning, pruned, resolve_xi
@@ -36,7 +41,7 @@ from jaxcur.conformal._status import (
 )
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SelectionResult:
     """Outcome of one conformal selection.

@@ -19,13 +19,14 @@ from jaxcur._base import (
     check_same_length,
     check_unit_interval,
     is_concrete,
+    register_dataclass,
     trouble,
 )
 from jaxcur.debiased._prepare import warn
 from jaxcur.solvers import nuts, split_r_hat
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BayesianResult:
     """Posterior draws of regression coefficients.

@@ -20,11 +20,12 @@ from jaxcur._base import (
     check_unit_interval,
     exact_fraction,
     is_concrete,
+    register_dataclass,
 )
 from jaxcur.debiased._result import ALTERNATIVES, Alternative, std_error
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ContrastResult:
     """A function of an estimate with its uncertainty.

@@ -14,7 +14,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
 from jaxcur import stats
-from jaxcur._base import as_float, check_choice, exact_fraction, is_concrete
+from jaxcur._base import (
+    as_float,
+    check_choice,
+    exact_fraction,
+    is_concrete,
+    register_dataclass,
+)
 from jaxcur.debiased._contrasts import (
     ContrastResult,
     check_level,
@@ -26,7 +32,7 @@ from jaxcur.debiased._contrasts import (
 from jaxcur.debiased._result import Alternative, std_error
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class WaldResult:
     """A joint test.
@@ -42,7 +48,7 @@ class WaldResult:
     p_value: Array
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BandsResult:
     """Intervals that cover together.

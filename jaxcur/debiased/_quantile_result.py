@@ -3,16 +3,15 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import ndtri
 
-from jaxcur._base import check_choice, check_unit_interval
+from jaxcur._base import check_choice, check_unit_interval, register_dataclass
 from jaxcur.debiased._result import ALTERNATIVES, Alternative
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class QuantileResult:
     """Quantiles with the distribution they come from.

@@ -9,7 +9,12 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import ndtr, ndtri
 
-from jaxcur._base import check_choice, check_unit_interval, is_concrete
+from jaxcur._base import (
+    check_choice,
+    check_unit_interval,
+    is_concrete,
+    register_dataclass,
+)
 from jaxcur.debiased._prepare import as_ids
 from jaxcur.debiased._result import ALTERNATIVES, Alternative, std_error
 
@@ -19,7 +24,7 @@ IntervalName = Literal["normal", "percentile", "basic", "studentized"]
 INTERVALS = ("normal", "percentile", "basic", "studentized")
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BootstrapResult:
     """An estimate whose uncertainty comes from resampling.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import ndtr, ndtri
 
-from jaxcur._base import check_choice, check_unit_interval
+from jaxcur._base import check_choice, check_unit_interval, register_dataclass
 
 Alternative = Literal["two-sided", "larger", "smaller"]
 ALTERNATIVES = ("two-sided", "larger", "smaller")
@@ -25,7 +25,7 @@ _PER_COORDINATE = (
 )
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Diagnostics:
     """What to look at before believing an estimate.
@@ -86,7 +86,7 @@ class Diagnostics:
     overidentification_p_value: Array
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class EstimateResult:
     """An estimate with its uncertainty.

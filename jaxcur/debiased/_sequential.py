@@ -16,11 +16,12 @@ from jaxcur._base import (
     check_same_length,
     check_unit_interval,
     is_concrete,
+    register_dataclass,
 )
 from jaxcur.debiased._label_sampling import sample_labels
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SequentialState:
     """What sequential labeling remembers; all leaves are scalars.
@@ -48,7 +49,7 @@ class SequentialState:
     mixing: Array
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SequentialDraw:
     """The rows of one batch that are to be labeled.

@@ -38,12 +38,15 @@ class _Fixed:
 _TRACED = _Fixed("traced")
 
 
-def _call(leaves, arrays, *, function, treedef, fixed, options):
+def _call(leaves, arrays, *, function, treedef, names, fixed, options):
+    del names
     learner = _rebuild(treedef, fixed, leaves)
     return function(learner, *arrays, **dict(options))
 
 
-_kept = jax.jit(_call, static_argnames=("function", "treedef", "fixed", "options"))
+_kept = jax.jit(
+    _call, static_argnames=("function", "treedef", "names", "fixed", "options")
+)
 
 
 def compiled(
@@ -62,6 +65,9 @@ def compiled(
     statics = {
         "function": function,
         "treedef": treedef,
+        # Structures of dataclasses registered by JAX's own function do not tell the
+        # classes apart, see jaxcur._base.register_dataclass; their text does.
+        "names": str(treedef),
         "fixed": fixed,
         "options": tuple(sorted(options.items())),
     }

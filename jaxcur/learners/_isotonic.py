@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
+from jaxcur._base import register_dataclass
 from jaxcur.learners._protocol import prepare, prepare_new
 from jaxcur.stats import (
     count_at_most,
@@ -53,7 +54,7 @@ def _check_one_column(features: Array, name: str) -> None:
         )
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Isotonic:
     """The monotone curve of one feature nearest to the target.
@@ -158,7 +159,7 @@ def _fit_isotonic(points, target, weights, *, increasing):
     return IsotonicParams(thresholds, jnp.where(legal, values, jnp.nan))
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Binned:
     """The mean of the target in quantile bins of one feature.

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from jaxcur._base import as_float
+from jaxcur._base import as_float, register_dataclass
 from jaxcur.learners._protocol import check_nonnegative
 
 
@@ -39,7 +39,7 @@ def squared_distances(a: Array, b: Array) -> Array:
     return jnp.maximum(squares - 2 * _dot(a, b), 0)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RBF:
     """Gaussian kernel  exp(-gamma |a - b|^2).
@@ -70,7 +70,7 @@ class RBF:
         return jnp.exp(-jnp.asarray(self.gamma, a.dtype) * squared_distances(a, b))
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Laplacian:
     """Laplace kernel  exp(-gamma |a - b|_1), with the sum of absolute differences.
@@ -108,7 +108,7 @@ class Laplacian:
         return jnp.exp(-jnp.asarray(self.gamma, a.dtype) * total)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Linear:
     """Linear kernel  a'b. Kernel ridge with it is ridge without intercept.
@@ -129,7 +129,7 @@ class Linear:
         return _dot(*_pair(a, b))
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Polynomial:
     """Polynomial kernel  (gamma a'b + offset)^degree.

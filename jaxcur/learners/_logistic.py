@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int, Real
 
-from jaxcur._base import is_concrete
+from jaxcur._base import is_concrete, register_dataclass
 from jaxcur.learners._protocol import (
     LinearParams,
     check_nonnegative,
@@ -47,7 +47,7 @@ class LogisticParams(NamedTuple):
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=["regularization"],
     meta_fields=["intercept", "max_steps"],
 )

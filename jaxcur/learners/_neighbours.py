@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
+from jaxcur._base import register_dataclass
 from jaxcur.learners._distances import exact_squared_distances, over_tiles
 from jaxcur.learners._protocol import check_callable, prepare, prepare_new
 from jaxcur.learners._tree import kernel_learner
@@ -29,7 +30,7 @@ class MemoryParams(NamedTuple):
     weights: Array
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KNN:
     """Mean target of the k nearest rows in Euclidean distance.

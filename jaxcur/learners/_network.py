@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from jaxcur._base import check_choice, check_rank
+from jaxcur._base import check_choice, check_rank, register_dataclass
 from jaxcur.learners._protocol import check_nonnegative, prepare, prepare_new
 
 Loss = Literal["squared", "logistic"]
@@ -108,7 +108,7 @@ class _Trained:
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=_DATA,
     meta_fields=["init", "apply", "max_steps", "loss", "optimizer"],
 )
@@ -179,7 +179,7 @@ class Network(_Trained):
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=_DATA,
     meta_fields=["hidden", "activation", "max_steps", "loss", "optimizer"],
 )

@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Real
 
-from jaxcur._base import as_float, check_rank, is_concrete
+from jaxcur._base import as_float, check_rank, is_concrete, register_dataclass
 from jaxcur.learners._kernel_ridge import KernelParams
 from jaxcur.learners._protocol import LinearParams, check_callable, prepare
 from jaxcur.learners._scatter import over_blocks, removal, scatter
@@ -19,7 +19,7 @@ from jaxcur.learners._scatter import over_blocks, removal, scatter
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RidgePathResult:
     """Ridge fits along a path of penalties.
@@ -41,7 +41,7 @@ class RidgePathResult:
         return LinearParams(self.coefficients[index], self.intercepts[index])
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KernelRidgePathResult:
     """Kernel ridge fits along a path of penalties.

@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
+from jaxcur._base import register_dataclass
 from jaxcur.learners import _ridge_dual, _ridge_primal
 from jaxcur.learners._protocol import (
     LinearParams,
@@ -22,7 +23,7 @@ from jaxcur.learners._protocol import (
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=["regularization"],
     meta_fields=["intercept"],
 )

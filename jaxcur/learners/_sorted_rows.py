@@ -3,18 +3,17 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Real
 
-from jaxcur._base import is_concrete
+from jaxcur._base import is_concrete, register_dataclass
 from jaxcur.learners._leave_one_out import check_learner, is_on_host
 from jaxcur.learners._protocol import prepare
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SortedRows:
     """A learner that sees the rows in an order fixed by their values.

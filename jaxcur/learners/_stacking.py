@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Real
 
-from jaxcur._base import is_concrete
+from jaxcur._base import is_concrete, register_dataclass
 from jaxcur.learners._compile import run_compiled
 from jaxcur.learners._leave_one_out import check_learner, is_on_host
 from jaxcur.learners._nnls import nonnegative_least_squares
@@ -30,7 +30,7 @@ class StackingParams(NamedTuple):
     fitted: tuple[Any, ...]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Stacking:
     """A nonnegative combination of learners, chosen by out-of-fold predictions.

@@ -22,16 +22,22 @@ def kernel_learner(kernel: str, *data: str) -> Callable[[type], type]:
             ]
             value = getattr(learner, kernel)
             if jax.tree_util.all_leaves([value]) and callable(value):
-                return numbers, (value,)
-            return [(jax.tree_util.GetAttrKey(kernel), value), *numbers], None
+                return numbers, (False, value)
+            # The class is repeated here for kernels registered by JAX's own function
+            # for dataclasses, see jaxcur._base.register_dataclass.
+            return [(jax.tree_util.GetAttrKey(kernel), value), *numbers], (
+                True,
+                type(value),
+            )
 
         def unflatten(static: Any, children: Any) -> Any:
             # Not through __init__: transformations pass placeholders as children.
             learner = object.__new__(cls)
-            names = data if static is not None else (kernel, *data)
+            is_child, value = static
+            names = (kernel, *data) if is_child else data
             values = dict(zip(names, children, strict=True))
-            if static is not None:
-                values[kernel] = static[0]
+            if not is_child:
+                values[kernel] = value
             for name, value in values.items():
                 object.__setattr__(learner, name, value)
             return learner

@@ -16,6 +16,7 @@ from jaxcur._base import (
     check_run_length,
     check_unit_interval,
     is_concrete,
+    register_dataclass,
     trouble,
 )
 from jaxcur.ordinal._design import linear_predictor, standardise
@@ -33,7 +34,7 @@ from jaxcur.solvers import nuts, split_r_hat
 PRIORS = ("laplace", "horseshoe")
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BayesianOrdinalResult:
     """Posterior draws; the first two axes are chains and samples.

@@ -12,7 +12,12 @@ from jax.scipy.special import expit
 from jax.typing import ArrayLike
 from jaxtyping import Int, Real
 
-from jaxcur._base import check_choice, check_unit_interval, is_concrete
+from jaxcur._base import (
+    check_choice,
+    check_unit_interval,
+    is_concrete,
+    register_dataclass,
+)
 from jaxcur.ordinal._families import pairs
 from jaxcur.ordinal._fit import prepare
 from jaxcur.ordinal._penalties import Penalty
@@ -25,7 +30,7 @@ KINDS = ("bayesian", "pairs")
 _TABLE = 2**22
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BootstrapResult:
     """Fits to reweighted rows, and intervals from their quantiles.

@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Int, Real
 
-from jaxcur._base import check_choice, is_concrete
+from jaxcur._base import check_choice, is_concrete, register_dataclass
 from jaxcur.ordinal._families import class_probabilities
 from jaxcur.ordinal._fit import prepare, strengths
 from jaxcur.ordinal._penalties import Penalty
@@ -23,7 +23,7 @@ CRITERIA = ("brier", "logloss", "rare_brier", "rps", "misclass")
 RULES = ("min", "one_se")
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class CrossValidationResult:
     """Scores of a path on held-out rows; smaller is better.

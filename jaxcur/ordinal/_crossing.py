@@ -27,6 +27,7 @@ from jaxcur.ordinal._model import Rows, Setting, null_start
 from jaxcur.ordinal._penalise import nonnegative
 from jaxcur.solvers import (
     Constraints,
+    Multipliers,
     ProximalNewtonResult,
     SmoothModel,
     interior_point,
@@ -48,6 +49,14 @@ class Limits(NamedTuple):
     upper: Array
     reach: Array
     scale: Array
+
+
+class Constrained(NamedTuple):
+    """A fit, and what its constraints add to the gradient."""
+
+    found: ProximalNewtonResult
+    tilt: Array
+    multipliers: Multipliers
 
 
 def column_ranges(features: Array, weights: Array) -> tuple[Array, Array]:
@@ -135,6 +144,20 @@ def _train(setting: Setting, rows: Rows, margin: Array) -> Constraints:
     return Constraints(value, pull, gram, margin, present)
 
 
+def can_cross(setting: Setting) -> bool:
+    """Whether two boundaries have coefficients of their own."""
+    return setting.num_classes > 2 and bool(_differences(setting).any())
+
+
+def constraints_of(
+    setting: Setting, rows: Rows, limits: Limits, margin: Array
+) -> Constraints:
+    """Neighbouring boundaries in order, at the rows or in the box."""
+    if setting.crossing == "box":
+        return _box(setting, limits, margin)
+    return _train(setting, rows, margin)
+
+
 def _by_boundary(setting: Setting, slack: Array) -> Array:
     """Smallest slack of each pair of neighbouring boundaries, (m-1,)."""
     return jnp.min(slack.reshape(-1, setting.num_classes - 2), axis=0)
@@ -150,23 +173,15 @@ def constrain(
     free: Array,
     *,
     tolerance: Array,
-) -> tuple[ProximalNewtonResult, Array]:
-    """The optimum under the constraints, and the tilt of its multipliers.
+) -> Constrained:
+    """The optimum under the constraints, with its multipliers.
 
     `found` is the optimum without them, and is returned where it satisfies them.
     """
     own = found.solution
-    if setting.num_classes == 2 or not _differences(setting).any():
-        return found, jnp.zeros_like(own)
     null = null_start(setting, rows)
     zero = jnp.zeros((), own.dtype)
-
-    def build(margin: Array) -> Constraints:
-        if setting.crossing == "box":
-            return _box(setting, limits, margin)
-        return _train(setting, rows, margin)
-
-    bare = build(zero)
+    bare = constraints_of(setting, rows, limits, zero)
     room, slack = bare.slack(null), bare.slack(own)
     needed = _margin(setting, limits, own)
     margin = jnp.minimum(1.5 * needed, 0.1 * jnp.min(room))
@@ -186,7 +201,7 @@ def constrain(
     positive = None if positive is None else jnp.asarray(positive)
     inner = interior_point(
         model,
-        build(margin),
+        constraints_of(setting, rows, limits, margin),
         start,
         penalties,
         free,
@@ -210,4 +225,7 @@ def constrain(
     result = jax.tree.map(
         lambda one, two: jnp.where(fits, one, two), found, constrained
     )
-    return result, jnp.where(fits, 0, inner.tilt)
+    tilt, multipliers = jax.tree.map(
+        lambda leaf: jnp.where(fits, 0, leaf), (inner.tilt, inner.multipliers)
+    )
+    return Constrained(result, tilt, multipliers)

@@ -12,7 +12,7 @@ from jax.scipy.special import expit
 from jax.typing import ArrayLike
 from jaxtyping import Int, Real
 
-from jaxcur._base import check_choice
+from jaxcur._base import check_choice, register_dataclass
 from jaxcur.ordinal._design import HIGHEST, standardise
 from jaxcur.ordinal._families import own_class_gap
 from jaxcur.ordinal._fit import prepare
@@ -47,7 +47,7 @@ from jaxcur.ordinal._solve import Rows, Setting, loss_gradient, loss_hessian
 _SHARE = 0.9
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DebiasedIntervals:
     """Debiased estimates on the original scale, with intervals.

@@ -11,7 +11,7 @@ from jax.scipy.special import expit
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Real
 
-from jaxcur._base import is_concrete
+from jaxcur._base import is_concrete, register_dataclass
 from jaxcur.ordinal._design import HIGHEST
 from jaxcur.ordinal._families import class_probabilities
 from jaxcur.ordinal._fit import prepare
@@ -31,7 +31,7 @@ from jaxcur.ordinal._rare import (
 from jaxcur.ordinal._result import OrdinalResult
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RareProbability:
     """Probability of the last class, with an interval.
@@ -47,7 +47,7 @@ class RareProbability:
     logit_std_error: Array
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class MarginalEffects:
     """Average change of class probabilities per unit of a feature.

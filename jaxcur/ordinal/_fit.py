@@ -201,7 +201,7 @@ def fit(
 
     Transformations: jit, vmap (over `weights` too: folds and bootstrap), grad in
     `regularization`, `weights` and `X` by the implicit function theorem, where the set
-    of zeros does not change (NotImplementedError where crossing is not "own").
+    of zeros and the constraints that bind do not change.
     Cost: a few steps, each O(n (p + m)^2) per coupled pair of boundaries and
     O((p m)^3), m = num_classes - 1. Under constraints 15 to 40 steps more where they
     bind (intended for p m up to 200).

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Int, Real
 
-from jaxcur._base import check_choice, is_concrete
+from jaxcur._base import check_choice, is_concrete, register_dataclass
 from jaxcur.ordinal._design import HIGHEST, standardise
 from jaxcur.ordinal._inputs import check_features, check_response, check_weights
 from jaxcur.ordinal._parameters import (
@@ -30,7 +30,7 @@ from jaxcur.ordinal._solve import Rows, Setting
 KINDS = ("observed", "expected", "sandwich", "cluster")
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class StandardErrors:
     """Standard errors on the original scale.

@@ -2,10 +2,11 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from jaxcur._base import register_dataclass
 
 STATUS = {
     0: "ok",
@@ -16,7 +17,7 @@ STATUS = {
 OK, MAX_STEPS, DIVERGING, INVALID = range(4)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class OrdinalResult:
     """A fitted ordinal regression,  P(y <= k | x) = F(alpha_k + x'beta_k).
@@ -77,7 +78,7 @@ class OrdinalResult:
         return STATUS[int(np.max(np.asarray(self.status)))]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class OrdinalPath(OrdinalResult):
     """Fits at a sequence of strengths: the fields of a result with a leading axis.

@@ -9,8 +9,9 @@ import numpy as np
 from jax import Array
 
 from jaxcur.ordinal import _penalise
-from jaxcur.ordinal._crossing import Limits, constrain, make_limits
+from jaxcur.ordinal._crossing import Limits, can_cross, constrain, make_limits
 from jaxcur.ordinal._design import linear_predictor, standardise
+from jaxcur.ordinal._implicit import Inputs, Point, implicit_change
 from jaxcur.ordinal._model import (
     Rows,
     Setting,
@@ -22,7 +23,7 @@ from jaxcur.ordinal._model import (
     smooth_model,
 )
 from jaxcur.ordinal._result import DIVERGING, INVALID, MAX_STEPS, OK, OrdinalPath
-from jaxcur.solvers import proximal_newton
+from jaxcur.solvers import Multipliers, proximal_newton
 
 __all__ = [
     "Rows",
@@ -43,8 +44,9 @@ class _Solved(NamedTuple):
     residual: Array
     last_step: Array
     num_steps: Array
-    # Multipliers of the constraints in the gradient; None where there are none.
+    # What constraints add to the gradient, and their multipliers; None without.
     tilt: Array | None
+    multipliers: Multipliers | None
 
 
 def _iterate(
@@ -90,9 +92,10 @@ def _iterate(
             groups=groups,
         )
         # The next strength starts from the fit without constraints.
-        theta, tilt, slope = found.solution, None, found.gradient
+        theta, slope = found.solution, found.gradient
+        tilt, multipliers = None, None
         if limits is not None:
-            found, tilt = constrain(
+            found, tilt, multipliers = constrain(
                 setting,
                 rows,
                 limits,
@@ -115,6 +118,7 @@ def _iterate(
             last_step,
             found.num_steps,
             tilt,
+            multipliers,
         )
         return (theta, ceiling, last_step), solved
 
@@ -129,73 +133,33 @@ def _iterate(
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _solutions(setting: Setting, columns, share, weights, ratio, regs, extra):
+def _solutions(setting: Setting, columns, share, weights, ratio, regs, limits, extra):
     """`_iterate`, differentiable through the optimality conditions."""
-    y, mask, relative, rtol, limits = extra
+    y, mask, relative, rtol = extra
     rows, terms = Rows(columns, y, share), Terms(weights, mask, ratio)
     return _iterate(setting, rows, terms, regs, relative, rtol, limits)
 
 
 @_solutions.defjvp
 def _solutions_jvp(setting, primals, tangents):
-    columns, share, weights, ratio, regs, extra = primals
-    solved = _solutions(setting, columns, share, weights, ratio, regs, extra)
-    if setting.crossing != "own":
-        raise NotImplementedError(
-            f'derivatives of a fit with crossing="{setting.crossing}" are not '
-            'available; use crossing="own"'
-        )
-    y, mask, relative, *_ = extra
-    moved_columns, moved_share, moved_weights, moved_ratio, moved_regs, _ = tangents
+    columns, share, weights, ratio, regs, limits, extra = primals
+    solved = _solutions(setting, columns, share, weights, ratio, regs, limits, extra)
+    y, mask, relative, _ = extra
+    *moved, moved_regs, moved_limits, _ = tangents
     # Strengths given as shares of the largest one count as constants.
     moved_regs = jnp.where(relative, 0, moved_regs)
 
-    def one(theta, regularization, moved_regularization):
-        rows = Rows(columns, y, share)
-        ridge = regularization * (1 - ratio) * weights
-        terms = Terms(weights, mask, ratio)
-        penalties, groups = _penalise.at_strength(setting, terms, regularization)
-        active = _penalise.active_set(setting, penalties, groups, theta, mask)
+    def one(solved: _Solved, moved_regularization: Array) -> Array:
+        point = Point(solved.theta, mask, y, solved.multipliers)
+        inputs = Inputs(columns, share, weights, ratio, solved.regularization, limits)
+        changes = Inputs(*moved, moved_regularization, moved_limits)
+        return implicit_change(setting, point, inputs, changes)
 
-        def optimality(columns, share, weights, ratio, regularization):
-            local = Rows(columns, y, share)
-            eta = linear_predictor(columns, theta, setting.map)[0]
-            slope = loss_gradient(setting, local, eta)
-            slope = slope + regularization * (1 - ratio) * weights * theta
-            factors = _penalise.at_strength(
-                setting, Terms(weights, mask, ratio), regularization
-            )
-            return slope + _penalise.slope(*factors, theta)
-
-        _, change = jax.jvp(
-            optimality,
-            (columns, share, weights, ratio, regularization),
-            (
-                moved_columns,
-                moved_share,
-                moved_weights,
-                moved_ratio,
-                moved_regularization,
-            ),
-        )
-        eta = linear_predictor(columns, theta, setting.map)[0]
-        hessian = loss_hessian(setting, rows, eta, expected=False) + jnp.diag(ridge)
-        if groups is not None:
-            hessian = hessian + _penalise.curvature(groups, theta)
-        both = active[:, None] & active[None, :]
-        diagonal = jnp.diagonal(hessian)
-        jitter = 10 * theta.size * jnp.finfo(theta.dtype).eps * diagonal
-        jitter = jnp.where(active & (diagonal > 0), jitter, 1)
-        matrix = jnp.where(both, hessian, 0) + jnp.diag(jitter)
-        factor = jax.lax.stop_gradient(jnp.linalg.cholesky(matrix))
-        right = jnp.where(active, -change, 0)
-        return jax.scipy.linalg.cho_solve((factor, True), right)
-
-    moved = jax.vmap(one)(solved.theta, solved.regularization, moved_regs)
+    change = jax.vmap(one)(solved, moved_regs)
     zeros = jax.tree.map(jnp.zeros_like, solved)
     steps = np.zeros(solved.num_steps.shape, jax.dtypes.float0)
     return solved, zeros._replace(
-        theta=moved, regularization=moved_regs, num_steps=steps
+        theta=change, regularization=moved_regs, num_steps=steps
     )
 
 
@@ -258,12 +222,18 @@ def solve_path(
     mask = jnp.concatenate([jnp.ones(m, bool), free.reshape(-1)])
     terms = Terms(coordinates, mask, ratio)
     limits = None
-    if setting.crossing != "own":
+    if setting.crossing != "own" and can_cross(setting):
         given = box if setting.crossing == "box" else None
         limits = make_limits(features, weights, scaled, given)
-    extra = (y, mask, relative, rtol, limits)
     solved = _solutions(
-        setting, scaled.columns, share, coordinates, ratio, regularizations, extra
+        setting,
+        scaled.columns,
+        share,
+        coordinates,
+        ratio,
+        regularizations,
+        limits,
+        (y, mask, relative, rtol),
     )
     rows = Rows(scaled.columns, y, share)
     counts = jnp.zeros(m + 1, dtype).at[y].add(share)

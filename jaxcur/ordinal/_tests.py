@@ -11,7 +11,7 @@ from jax.scipy.special import gammaincc
 from jax.typing import ArrayLike
 from jaxtyping import Int, Real
 
-from jaxcur._base import check_choice
+from jaxcur._base import check_choice, register_dataclass
 from jaxcur.ordinal._design import linear_predictor, standardise
 from jaxcur.ordinal._fit import prepare
 from jaxcur.ordinal._parameters import SINGULAR, active_coordinates, free_inverse
@@ -28,7 +28,7 @@ from jaxcur.ordinal._solve import (
 METHODS = ("lr", "score", "wald")
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class NominalTestResult:
     """Tests of proportional odds, one per feature.
@@ -238,7 +238,7 @@ def _check_boundaries(num_classes: int) -> None:
         )
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BrantTestResult:
     """Brant's test of proportional odds.
