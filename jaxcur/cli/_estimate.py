@@ -190,7 +190,7 @@ def run(args: argparse.Namespace) -> int:
     predicted = _pairs(args.predicted)
     options = _options(args)
     if args.out is not None:
-        _check_out(args)
+        check_out(args)
 
     from jaxcur import data, debiased, frames
 
@@ -225,7 +225,7 @@ def _pairs(given: list[str]) -> dict[str, str]:
     """Gold and machine columns from `y=y_llm,x=x_llm`."""
     pairs: dict[str, str] = {}
     for word in given:
-        for item in _split("predicted", word):
+        for item in split_names("predicted", word):
             gold, equals, machine = (part.strip() for part in item.partition("="))
             if not (gold and equals and machine):
                 raise CommandError(
@@ -237,7 +237,7 @@ def _pairs(given: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _split(option: str, word: str) -> list[str]:
+def split_names(option: str, word: str) -> list[str]:
     """Names separated by commas; a name that holds one is quoted."""
     listed = next(csv.reader([word], skipinitialspace=True), [])
     names = [name.strip() for name in listed]
@@ -262,7 +262,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     ):
         word = getattr(args, option)
         if word is not None:
-            options[name] = _split(option.replace("_", "-"), word)
+            options[name] = split_names(option.replace("_", "-"), word)
     if args.tuning is not None:
         options["power_tuning"] = _tuning(args.tuning)
     return options
@@ -294,7 +294,7 @@ def _probability(word: str | None, table: "pd.DataFrame") -> str | float | None:
         return word
 
 
-def _check_out(args: argparse.Namespace) -> None:
+def check_out(args: argparse.Namespace) -> None:
     """Refuse, before any work, an output that would destroy the input."""
     out, table = Path(args.out), Path(args.table)
     if out.exists() and table.exists() and out.samefile(table):
@@ -342,7 +342,7 @@ def _document(args: argparse.Namespace, result: "FrameResult") -> dict[str, Any]
     table = result.to_frame(confidence_level=args.confidence, reference=args.reference)
     fits = {
         str(fit): [
-            {name: _plain(value) for name, value in row.items() if name != "fit"}
+            {name: plain_value(value) for name, value in row.items() if name != "fit"}
             for row in part.to_dict(orient="records")
         ]
         for fit, part in table.groupby("fit", sort=False)
@@ -353,7 +353,7 @@ def _document(args: argparse.Namespace, result: "FrameResult") -> dict[str, Any]
     )
     debiased = result.exact[2]
     per_term = {
-        name: [_plain(value) for value in getattr(debiased.diagnostics, name)]
+        name: [plain_value(value) for value in getattr(debiased.diagnostics, name)]
         for name in ("relative_efficiency", "extra_labels", "max_influence")
     }
     return {
@@ -366,7 +366,7 @@ def _document(args: argparse.Namespace, result: "FrameResult") -> dict[str, Any]
         "converged": bool(debiased.converged),
         "fits": fits,
         "diagnostics": {
-            **{name: _plain(v) for name, v in result.diagnostics().items()},
+            **{name: plain_value(v) for name, v in result.diagnostics().items()},
             **per_term,
         },
         "notes": dict(result.notes),
@@ -374,7 +374,7 @@ def _document(args: argparse.Namespace, result: "FrameResult") -> dict[str, Any]
     }
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     if isinstance(value, str):
         return value
     number = float(value)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxcur.cli._errors import CommandError
-from jaxcur.cli._estimate import _check_out, _plain, _split
+from jaxcur.cli._estimate import check_out, plain_value, split_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +42,9 @@ common classes help to predict the rare last one.
 
 Prints the coefficients by boundary with their direction in words (a positive
 coefficient moves probability to LOWER classes, the opposite of R polr and statsmodels),
-odds ratios for higher classes, which columns break proportional odds, and probabilities
-of the last class with intervals.
+standard errors, odds ratios for higher classes, which columns do not have the same
+effect at every boundary, and probabilities of the last class with intervals. With a
+penalty standard errors and intervals are those of the debiased fit.
 """
 
 _EPILOG = """\
@@ -175,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"--seed is {args.seed}; give an integer from 0 to 2^32 - 1")
     strength = _strength(args.regularization)
     if args.out is not None:
-        _check_out(args)
+        check_out(args)
 
     from jaxcur import data, frames
 
@@ -237,7 +238,7 @@ def _strength(word: str) -> Any:
 
 def _names(args: argparse.Namespace, option: str) -> list[str] | None:
     word = getattr(args, option)
-    return None if word is None else _split(option, word)
+    return None if word is None else split_names(option, word)
 
 
 def _in_options(message: str) -> str:
@@ -283,6 +284,15 @@ def _write(args: argparse.Namespace, rows: "pd.DataFrame") -> None:
     print(f"{verb} {args.out}: {len(rows)} rows", file=stream)
 
 
+# Names in JSON of columns of `OrdinalFrameResult.inference`.
+_INFERENCE = {
+    "estimates": "estimate",
+    "std_errors": "std_error",
+    "z": "z",
+    "p_values": "p_value",
+}
+
+
 def _document(args: argparse.Namespace, result: "OrdinalFrameResult") -> dict[str, Any]:
     """The result as plain JSON values; a number that is not finite becomes null."""
     import jaxcur
@@ -290,18 +300,23 @@ def _document(args: argparse.Namespace, result: "OrdinalFrameResult") -> dict[st
     exact = result.exact
     directions = result.directions()
     terms = []
+    inference = result.inference(args.confidence_level)
+    boundaries = len(result.boundaries)
     for place, term in enumerate(result.terms):
         found = {
             "term": term,
-            "coefficients": [_plain(v) for v in exact.coefficients[place]],
+            "coefficients": [plain_value(v) for v in exact.coefficients[place]],
             "direction": directions.iloc[place],
         }
+        rows = inference.iloc[place * boundaries : (place + 1) * boundaries]
+        for name, column in _INFERENCE.items():
+            found[name] = [plain_value(v) for v in rows[column]]
         if exact.link == "logit":
             ratios = result.odds_ratios().iloc[place]
-            found["odds_ratios_higher"] = [_plain(v) for v in ratios]
+            found["odds_ratios_higher"] = [plain_value(v) for v in ratios]
         if len(result.fitted_labels) > 2:
             test = result.proportionality().iloc[place]
-            found["proportional_odds_p_value"] = _plain(test["p_value"])
+            found["proportional_odds_p_value"] = plain_value(test["p_value"])
         terms.append(found)
     return {
         "version": jaxcur.__version__,
@@ -317,19 +332,49 @@ def _document(args: argparse.Namespace, result: "OrdinalFrameResult") -> dict[st
         "penalty": args.penalty,
         "family": exact.family,
         "link": exact.link,
-        "regularization": _plain(exact.regularization),
+        "regularization": plain_value(exact.regularization),
         "boundaries": list(result.boundaries),
-        "intercepts": [_plain(v) for v in exact.intercepts],
+        "intercepts": [plain_value(v) for v in exact.intercepts],
         "sign": "a positive coefficient moves probability to "
         + ("lower" if exact.family in ("cumulative", "sratio") else "higher")
         + " classes",
         "terms": terms,
+        "estimates": inference.attrs["estimates"],
+        "rare_class": _rare(args, result),
         "num_crossing": int(exact.num_crossing),
         "status": exact.message,
-        "kkt_residual": _plain(exact.kkt_residual),
-        "gap_bound": _plain(exact.gap_bound),
+        "kkt_residual": plain_value(exact.kkt_residual),
+        "gap_bound": plain_value(exact.gap_bound),
+    }
+
+
+def _rare(args: argparse.Namespace, result: "OrdinalFrameResult") -> dict[str, Any]:
+    """The last class: its share, and the rows where it is least and most likely."""
+    import numpy as np
+
+    table = result.rare_probability(confidence_level=args.confidence_level)
+    order = np.argsort(table["estimate"].to_numpy(), kind="stable")
+    chosen = order[[0, len(order) // 2, len(order) - 1]]
+    last = result.codes == len(result.fitted_labels) - 1
+    rows = [
+        {
+            "row": int(table.index[row]),
+            **{name: plain_value(value) for name, value in table.iloc[row].items()},
+        }
+        for row in chosen
+    ]
+    return {
+        "class": _label(result.fitted_labels[-1]),
+        "observed": plain_value(np.average(last, weights=result.weights)),
+        "predicted_mean": plain_value(
+            np.average(table["estimate"], weights=result.weights)
+        ),
+        "confidence_level": args.confidence_level,
+        "lowest": rows[0],
+        "median": rows[1],
+        "highest": rows[2],
     }
 
 
 def _label(label: Any) -> Any:
-    return label if isinstance(label, (str, int, bool)) else _plain(label)
+    return label if isinstance(label, (str, int, bool)) else plain_value(label)

@@ -152,11 +152,11 @@ def _categories(names: Sequence[str], columns: list[pd.Series]) -> list[pd.Serie
     ordered = False
     for column in columns:
         gaps = is_missing(column)
-        cells = np.array([_label(entry) for entry in column], dtype=object)
+        cells = np.array([as_label(entry) for entry in column], dtype=object)
         cells[gaps] = None
         values.append(cells)
         if isinstance(column.dtype, pd.CategoricalDtype):
-            declared += [_label(c) for c in column.cat.categories]
+            declared += [as_label(c) for c in column.cat.categories]
             ordered |= bool(column.cat.ordered)
     found = {cell for cells in values for cell in cells if cell is not None}
     kinds = {isinstance(level, str) for level in found}
@@ -180,7 +180,7 @@ def _categories(names: Sequence[str], columns: list[pd.Series]) -> list[pd.Serie
     ]
 
 
-def _label(entry: Any) -> Any:
+def as_label(entry: Any) -> Any:
     """The name of a category: text without padding, whole numbers as integers."""
     if isinstance(entry, str):
         return entry.strip()

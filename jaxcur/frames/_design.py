@@ -95,7 +95,7 @@ def build(
                 "from the formula"
             )
     if model != "mean":
-        encoded, names = _encode(parsed, parsed.covariates, frames, reference)
+        encoded, names = encode_side(parsed, parsed.covariates, frames, reference)
         X = encoded
         if not has_intercept or model == "ordered":
             kept = [i for i, name in enumerate(names) if name != "Intercept"]
@@ -108,7 +108,9 @@ def build(
         y, labels = _classes(str(parsed.outcome[0]), model, frames, labeled, classes)
     else:
         full = model != "mean"
-        y, outcomes = _encode(parsed, parsed.outcome, frames, reference, full_rank=full)
+        y, outcomes = encode_side(
+            parsed, parsed.outcome, frames, reference, full_rank=full
+        )
         if model != "mean":
             _check_outcome(parsed, model, outcomes, predicted)
             y = [matrix[:, 0] for matrix in y]
@@ -137,7 +139,7 @@ def build(
     )
 
 
-def _encode(
+def encode_side(
     parsed: Parsed,
     side: Any,
     frames: tuple[pd.DataFrame, pd.DataFrame],

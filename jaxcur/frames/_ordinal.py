@@ -16,7 +16,7 @@ from jaxcur.frames._design import collinear
 from jaxcur.frames._ordinal_design import choose, in_words, learn, read_variables
 from jaxcur.frames._ordinal_outcome import Unobserved, read_outcome, settle
 from jaxcur.frames._ordinal_result import OrdinalFrameResult
-from jaxcur.frames._rows import _weights
+from jaxcur.frames._rows import row_weights
 
 PENALTIES = {
     "presto": ordinal.Presto(),
@@ -130,7 +130,7 @@ def fit_ordinal(
     numbers = {n: numeric_column(frame, n, allow_missing=True) for n in others}
     gaps = {read.name: read.codes < 0, **{n: np.isnan(v) for n, v in numbers.items()}}
     table, kept = read_variables(frame, columns, na=na, gaps=gaps)
-    mass = _weights(weights, numbers, kept)
+    mass = row_weights(weights, numbers, kept)
     occurs, codes = settle(read, mass, unobserved, kept)
     encoder, X = learn(columns, table)
     if not by_folds and float(regularization) == 0:
@@ -179,6 +179,7 @@ def fit_ordinal(
         X=X,
         codes=codes,
         weights=mass,
+        counted=index is None or index.equals(pd.RangeIndex(len(index))),
         index=pd.RangeIndex(len(kept))[kept] if index is None else index[kept],
         num_dropped=int((~kept).sum()),
         penalty=penalty,

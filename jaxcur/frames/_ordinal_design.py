@@ -18,9 +18,9 @@ from jaxcur.frames._columns import (
     series,
     suggestion,
 )
-from jaxcur.frames._design import _encode
+from jaxcur.frames._design import encode_side
 from jaxcur.frames._formula import Parsed, parse
-from jaxcur.frames._rows import _complete
+from jaxcur.frames._rows import complete_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +117,7 @@ def read_variables(
             as_category = name in columns.parsed.categories
             found[name] = read_variable(frame, [name], as_category=as_category)[0]
         lacking[name] = found[name].isna().to_numpy()
-    kept: Any = _complete(lacking, na)
+    kept: Any = complete_rows(lacking, na)
     table = pd.DataFrame(found).loc[kept].reset_index(drop=True)
     return table, kept
 
@@ -201,7 +201,7 @@ def learn(columns: Columns, table: pd.DataFrame) -> tuple[Encoder, np.ndarray]:
                 )
         side = columns.parsed.covariates
         # Its complaints about a formula are words; the second reading keeps the levels.
-        [matrix, _], names = _encode(columns.parsed, side, (table, table), table)
+        [matrix, _], names = encode_side(columns.parsed, side, (table, table), table)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             learnt = side.get_model_matrix(table, context={}, na_action="ignore")

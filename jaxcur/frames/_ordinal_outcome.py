@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxcur.data import TableError
-from jaxcur.frames._columns import _label, is_missing, series
+from jaxcur.frames._columns import as_label, is_missing, series
 
 Unobserved = Literal["raise", "drop"]
 
@@ -74,7 +74,7 @@ def read_outcome(
     gaps = is_missing(column)
     # Categories are labels already; elsewhere padding and the .0 of a column of numbers
     # with gaps are none.
-    label = _as_it_is if isinstance(kind, pd.CategoricalDtype) else _label
+    label = _as_it_is if isinstance(kind, pd.CategoricalDtype) else as_label
     cells = [
         None if gap else label(cell) for cell, gap in zip(column, gaps, strict=True)
     ]
@@ -145,7 +145,7 @@ def _given(
     if isinstance(order, str):
         raise TableError(f"`order` must be a list of classes, got the text {order!r}")
     by_text = {str(label): label for label in found}
-    labels = [by_text.get(str(_label(c)), _as_it_is(c)) for c in order]
+    labels = [by_text.get(str(as_label(c)), _as_it_is(c)) for c in order]
     texts = [str(label) for label in labels]
     twice = [text for text in texts if texts.count(text) > 1]
     if twice:

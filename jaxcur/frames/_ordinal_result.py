@@ -13,10 +13,9 @@ from jaxcur import ordinal
 from jaxcur._base import check_unit_interval
 from jaxcur.frames import _ordinal_text
 from jaxcur.frames._columns import as_frame
-from jaxcur.frames._design import collinear
 from jaxcur.frames._ordinal_design import Encoder
+from jaxcur.frames._ordinal_inference import coefficient_inference, rare_interval
 from jaxcur.frames._ordinal_outcome import Outcome
-from jaxcur.frames._ordinal_rare import rare_interval
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -33,6 +32,8 @@ class OrdinalFrameResult:
         codes: shape (n,), classes among those that occur.
         weights: shape (n,), or None.
         index: of the rows that were used.
+        counted: the table had no names of rows, which are numbers from 0 in `index`
+            and from 1 in texts.
         num_dropped: rows left out because an entry was missing.
         penalty: what was shrunk.
         selection: how the strength was chosen, None where it was given.
@@ -46,6 +47,7 @@ class OrdinalFrameResult:
     codes: np.ndarray
     weights: np.ndarray | None
     index: pd.Index
+    counted: bool
     num_dropped: int
     penalty: Any
     selection: ordinal.CrossValidationResult | None
@@ -171,6 +173,35 @@ class OrdinalFrameResult:
             ratios = ordinal.odds_ratios(self.exact, direction=direction)
             return self._by_boundary(np.asarray(ratios))
 
+    def inference(self, confidence_level: float = 0.95) -> pd.DataFrame:
+        """Standard errors, z, p-values and intervals of the coefficients.
+
+        They are those of maximum likelihood where there is no penalty. Else they belong
+        to the debiased fit, as a penalised estimate is biased: `estimate` is then not
+        that of `coefficients()`. `.attrs["estimates"]` says which.
+
+        Args:
+            confidence_level: of the interval from lower to upper.
+
+        Returns:
+            data frame with a row for each term and boundary; NaN for a constant column,
+            and everywhere where classes separate or columns are collinear.
+        """
+        check_unit_interval(
+            "confidence_level", confidence_level, open_low=True, open_high=True
+        )
+        found, kind = coefficient_inference(self, confidence_level)
+        p, m = self.exact.coefficients.shape
+        table = pd.DataFrame(
+            {
+                "term": np.repeat(self.terms, m),
+                "boundary": np.tile(self.boundaries, p),
+                **{name: values.reshape(-1) for name, values in found.items()},
+            }
+        )
+        table.attrs["estimates"] = kind
+        return table
+
     def directions(self) -> pd.Series:
         """What one unit more of each term does, in words."""
         words = [
@@ -187,7 +218,7 @@ class OrdinalFrameResult:
 
         Returns:
             data frame with columns statistic, degrees and p_value; NaN where a test
-            has no answer (classes separate, or columns are collinear).
+            has no answer (classes separate, or the column is constant).
 
         Raises:
             ValueError: there are two classes, hence one boundary.
@@ -196,28 +227,21 @@ class OrdinalFrameResult:
 
     @functools.cached_property
     def _proportionality(self) -> pd.DataFrame:
-        p = len(self.terms)
-        table = {"statistic": np.full(p, np.nan), "p_value": np.full(p, np.nan)}
-        degrees = len(self.fitted_labels) - 2
-        ones = np.ones((len(self.X), 1))
-        dependent = collinear(np.hstack([ones, self.X]), ("1", *self.terms))
-        if dependent is None:
-            with jax.enable_x64(True):
-                test = ordinal.nominal_test(
-                    self.X,
-                    self.codes,
-                    num_classes=len(self.fitted_labels),
-                    family=self.exact.family,
-                    link=self.exact.link,
-                    weights=self.weights,
-                )
-            p_value = np.asarray(test.p_value)
-            table["statistic"] = np.where(
-                np.isnan(p_value), np.nan, np.asarray(test.statistic)
+        with jax.enable_x64(True):
+            test = ordinal.nominal_test(
+                self.X,
+                self.codes,
+                num_classes=len(self.fitted_labels),
+                family=self.exact.family,
+                link=self.exact.link,
+                weights=self.weights,
             )
-            table["p_value"] = p_value
-        elif degrees < 1:
-            raise ValueError("two classes have one boundary: nothing to compare")
+        p_value, statistic = np.asarray(test.p_value), np.asarray(test.statistic)
+        degrees = len(self.fitted_labels) - 2
+        table = {
+            "statistic": np.where(np.isnan(p_value), np.nan, statistic),
+            "p_value": p_value,
+        }
         frame = pd.DataFrame(table, index=pd.Index(self.terms))
         frame.insert(1, "degrees", degrees)
         return frame

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxcur.frames._ordinal_rare import rare_interval
-from jaxcur.frames._text import _aligned, number, p_value
+from jaxcur.frames._ordinal_inference import coefficient_inference, rare_interval
+from jaxcur.frames._text import aligned, number, p_value
 
 if TYPE_CHECKING:
     from jaxcur.frames._ordinal_result import OrdinalFrameResult
@@ -55,6 +55,7 @@ def plain(fitted: "OrdinalFrameResult", confidence_level: float) -> str:
     blocks = [
         _pairs(_head(fitted)),
         _coefficients(fitted),
+        _inference(fitted, confidence_level),
         _odds(fitted),
         _proportionality(fitted),
         _rare(fitted, confidence_level),
@@ -112,7 +113,7 @@ def _coefficients(fitted: "OrdinalFrameResult") -> list[str]:
     rows.append(["(intercept)", *map(number, fitted.exact.intercepts)])
     for term, row in zip(fitted.terms, fitted.exact.coefficients, strict=True):
         rows.append([term, *(_number_or_zero(value) for value in row)])
-    lines = _aligned(rows)
+    lines = aligned(rows)
     width = max(len(line) for line in lines)
     notes = ["one unit more moves probability", "", *words]
     lines = [
@@ -133,6 +134,31 @@ def _number_or_zero(value: Any) -> str:
     return "0" if value == 0 else number(value)
 
 
+_KINDS = {
+    "maximum likelihood": "maximum likelihood; standard errors assume the model",
+    "debiased": "debiased: the penalty is taken back; standard errors assume the model",
+}
+
+
+def _inference(fitted: "OrdinalFrameResult", confidence_level: float) -> list[str]:
+    """Estimates with standard errors; one line where all boundaries share them."""
+    table, kind = coefficient_inference(fitted, confidence_level)
+    rows = [[kind, "at", "estimate", "std error", "z", "p"]]
+    for place, term in enumerate(fitted.terms):
+        estimates, errors = table["estimate"][place], table["std_error"][place]
+        shared = len(estimates) > 1 and bool(
+            np.ptp(estimates) <= _SAME * abs(estimates[0])
+            and np.ptp(errors) <= _SAME * errors[0]
+        )
+        where = ("all",) if shared else fitted.boundaries
+        for k, boundary in enumerate(where):
+            z, p = table["z"][place, k], table["p_value"][place, k]
+            shown = "n/a" if np.isnan(z) else f"{z:.2f}"
+            cells = [number(estimates[k]), number(errors[k]), shown, p_value(p)]
+            rows.append([term if k == 0 else "", boundary, *cells])
+    return [*aligned(rows), f"({_KINDS[kind]})"]
+
+
 def _odds(fitted: "OrdinalFrameResult") -> list[str]:
     if fitted.exact.link != "logit":
         return []
@@ -140,7 +166,7 @@ def _odds(fitted: "OrdinalFrameResult") -> list[str]:
     for term, row in fitted.odds_ratios().iterrows():
         rows.append([str(term), *map(number, row)])
     return [
-        *_aligned(rows),
+        *aligned(rows),
         "(factor on the odds of the classes above the boundary, one unit more)",
     ]
 
@@ -148,23 +174,25 @@ def _odds(fitted: "OrdinalFrameResult") -> list[str]:
 def _proportionality(fitted: "OrdinalFrameResult") -> list[str]:
     if len(fitted.fitted_labels) < 3:
         return []
-    rows = [["proportional odds", "statistic", "p"]]
+    odds = fitted.exact.link == "logit"
+    heading = "proportional odds" if odds else "same at every boundary"
+    rows = [[heading, "statistic", "p"]]
     notes = [""]
     table = fitted.proportionality()
     statistics, p_values = (table[n].to_numpy(float) for n in ("statistic", "p_value"))
     for term, statistic, p in zip(fitted.terms, statistics, p_values, strict=True):
         rows.append([term, number(statistic), p_value(p)])
-        notes.append("breaks it" if p < _SMALL else "")
+        notes.append(("breaks it" if odds else "is not") if p < _SMALL else "")
     lines = [
         f"{line}  {note}".rstrip()
-        for line, note in zip(_aligned(rows), notes, strict=True)
+        for line, note in zip(aligned(rows), notes, strict=True)
     ]
     said = (
         "(likelihood ratio without a penalty, one term at a time free at every "
         "boundary; not corrected for several tests)"
     )
     if np.isnan(p_values).any():
-        said = said[:-1] + "; n/a: columns are collinear, or classes separate)"
+        said = said[:-1] + "; n/a: a constant column, or classes separate)"
     return [*lines, said]
 
 
@@ -180,14 +208,15 @@ def _rare(fitted: "OrdinalFrameResult", confidence_level: float) -> list[str]:
     for name, row, (debiased, low, high) in zip(
         ("lowest", "median", "highest"), chosen, found, strict=True
     ):
-        place = f"{name} (row {fitted.index[row]})"
+        index = fitted.index[row]
+        place = f"{name} (row {index + 1 if fitted.counted else index})"
         span = "n/a" if np.isnan(low) else f"{_percent(low)} to {_percent(high)}"
         rows.append([place, _percent(probs[row]), _percent(debiased), span])
     weights = np.ones(len(fitted.X)) if fitted.weights is None else fitted.weights
     share = np.average(fitted.codes == len(fitted.fitted_labels) - 1, weights=weights)
     mean = np.average(probs, weights=weights)
     return [
-        *_aligned(rows),
+        *aligned(rows),
         f"(observed {_percent(share)}, predicted {_percent(mean)} on average; {note})",
     ]
 

@@ -140,13 +140,13 @@ def read_rows(frame: pd.DataFrame, parsed: Parsed, request: Request) -> TableRow
     ):
         if name is not None:
             gaps[name] = is_missing(series(frame, name))
-    kept: Any = _complete(gaps, request.na)
+    kept: Any = complete_rows(gaps, request.na)
     frame = frame.loc[kept].reset_index(drop=True)
     labeled, gold = labeled[kept], gold[kept]
     if request.labeled is not None:
         labeled = _marked(read_mask(frame, request.labeled), gold, pairs, request)
     num_partial = int((gold.any(axis=1) & ~gold.all(axis=1)).sum())
-    weights = _weights(request.weights, numbers, kept)
+    weights = row_weights(request.weights, numbers, kept)
     present = labeled if weights is None else labeled & (weights > 0)
     if not present.any():
         listed = " and ".join(f"'{name}'" for name in pairs)
@@ -192,7 +192,7 @@ def read_rows(frame: pd.DataFrame, parsed: Parsed, request: Request) -> TableRow
     )
 
 
-def _complete(gaps: Mapping[str, np.ndarray], na: str) -> np.ndarray:
+def complete_rows(gaps: Mapping[str, np.ndarray], na: str) -> np.ndarray:
     """Rows without a gap in any column but gold ones."""
     kept = np.ones(len(next(iter(gaps.values()))), bool)
     for name, missing in gaps.items():
@@ -231,7 +231,7 @@ def _marked(
     return marked
 
 
-def _weights(
+def row_weights(
     name: str | None, numbers: Mapping[str, np.ndarray], kept: np.ndarray
 ) -> np.ndarray | None:
     if name is None:

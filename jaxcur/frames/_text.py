@@ -80,7 +80,7 @@ def _inference(document: Document) -> list[list[str]]:
     return rows
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(
@@ -100,8 +100,8 @@ def plain(document: Document) -> str:
     ]
     blocks = [
         pairs[0],
-        [*_aligned(_compared(document)), "(standard errors in parentheses)"],
-        _aligned(_inference(document)),
+        [*aligned(_compared(document)), "(standard errors in parentheses)"],
+        aligned(_inference(document)),
         pairs[1],
     ]
     return "\n\n".join("\n".join(block) for block in blocks)

@@ -24,6 +24,7 @@ from jaxcur.ordinal._families import class_probabilities, row_terms, start_inter
 from jaxcur.ordinal._inputs import (
     check_classes_present,
     check_features,
+    check_key,
     check_options,
     check_response,
     check_weights,
@@ -288,6 +289,7 @@ def bayesian_model(
         scales.append(jnp.asarray(value, features.dtype))
     if key is None:
         raise ValueError("sampling is randomised: pass `key=jax.random.key(...)`")
+    check_key(key)
     result = _sample(
         features,
         response,
@@ -305,6 +307,10 @@ def bayesian_model(
     )
     num_draws = int(num_chains) * int(num_samples)
     for text in trouble(result.num_divergences, result.r_hat, num_draws):
+        if family == "cumulative" and num_classes > 2 and "diverge" in text:
+            text += (
+                "; boundaries that cross end the support, family='acat' has no walls"
+            )
         warnings.warn(text, UserWarning, stacklevel=2)
     return result
 

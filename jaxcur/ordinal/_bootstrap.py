@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -20,8 +21,9 @@ from jaxcur._base import (
 )
 from jaxcur.ordinal._families import pairs
 from jaxcur.ordinal._fit import prepare
+from jaxcur.ordinal._inputs import check_key, check_strength
 from jaxcur.ordinal._penalties import Penalty
-from jaxcur.ordinal._rare import check_points, check_strength, rare_logit
+from jaxcur.ordinal._rare import check_points, rare_logit
 from jaxcur.ordinal._result import DIVERGING, INVALID, OrdinalResult
 from jaxcur.ordinal._solve import Setting, solve_path
 
@@ -117,9 +119,16 @@ def _resampled(
         return fits.intercepts[0], fits.coefficients[0], fits.status[0]
 
     entries = len(pairs(setting.family, setting.num_classes - 1))
-    batch = max(1, min(num_resamples, _TABLE // (entries * n * (p + 1)), 128))
+    widest = max(entries * (p + 1), (p + 1) * (p + 2) // 2)
+    batch = max(1, min(num_resamples, _TABLE // (widest * n), 128))
     inputs = jnp.arange(num_resamples) if resample_weights is None else resample_weights
     return jax.lax.map(one, inputs, batch_size=batch)
+
+
+def _fewest(tail: Any) -> Any:
+    """Resamples below which both ends of an interval are not among them."""
+    # One over the tail, less what rounding may have added to it.
+    return 1 / tail - 1 - 1e-3
 
 
 def _quantiles(values: Array, tail: Array) -> Array:
@@ -127,10 +136,13 @@ def _quantiles(values: Array, tail: Array) -> Array:
     # The order statistics at (count + 1) tail: with exchangeable draws each end is then
     # passed with probability tail, however few draws there are.
     lost = jnp.any(jnp.isnan(values).reshape(values.shape[0], -1), axis=1)
-    count = jnp.maximum(jnp.sum(~lost), 2).astype(tail.dtype)
+    count = jnp.sum(~lost)
+    enough = count >= _fewest(tail)
+    count = jnp.maximum(count, 2).astype(tail.dtype)
     low = jnp.clip(((count + 1) * tail - 1) / (count - 1), 0, 1)
     ends = jnp.stack([low, 1 - low])
-    return jnp.moveaxis(jnp.nanquantile(values, ends, axis=0), 0, -1)
+    found = jnp.moveaxis(jnp.nanquantile(values, ends, axis=0), 0, -1)
+    return jnp.where(enough, found, jnp.nan)
 
 
 def _basic(estimate: Array, interval: Array) -> Array:
@@ -239,10 +251,12 @@ def bootstrap(
         box: as in `fit`; the same in every resample.
         rtol: as in `fit`.
         max_steps: as in `fit`.
-        num_resamples: number of resamples, unless `resample_weights` says it. Static.
+        num_resamples: number of resamples, unless `resample_weights` says it; at least
+            2 / (1 - confidence_level) - 1. Static.
         key: draws the weights; resample i sees `fold_in(key, i)`.
         resample_weights: shape (num_resamples, n), the weights themselves, at least 0;
-            for clusters repeat a draw within each cluster.
+            for clusters repeat a draw within each cluster. With too few of them for
+            the level the ends of intervals are NaN.
         kind: "bayesian" or "pairs". Static.
         points: shape (q, p), where the probability of the last class is wanted; None
             for the rows of `X`.
@@ -252,8 +266,8 @@ def bootstrap(
         `BootstrapResult`.
 
     Raises:
-        ValueError: neither or both of `key` and `resample_weights`, an unknown kind, or
-            what `fit` raises.
+        ValueError: too few resamples for the level, neither or both of `key` and
+            `resample_weights`, an unknown kind, or what `fit` raises.
 
     Transformations: jit, vmap.
     Cost: num_resamples + 1 fits, in batches whose tables stay below 16 MiB in float32.
@@ -298,6 +312,7 @@ def bootstrap(
             "resamples are drawn at random: pass `key=jax.random.key(...)`, or "
             "`resample_weights`, and not both"
         )
+    check_key(key)
     given = None
     if resample_weights is not None:
         given = _check_resample_weights(resample_weights, n, dtype)
@@ -306,6 +321,14 @@ def bootstrap(
         raise ValueError(
             f"`num_resamples` must be a positive integer, got {num_resamples!r}"
         )
+    if given is None and is_concrete(confidence_level):
+        fewest = math.ceil(_fewest((1 - float(confidence_level)) / 2))  # pyright: ignore
+        if num_resamples < fewest:
+            raise ValueError(
+                f"`num_resamples` must be at least {fewest} for intervals of "
+                f"confidence_level {float(confidence_level):g}, "  # pyright: ignore
+                f"got {num_resamples}"
+            )
     at = features if points is None else check_points(points, p, dtype)
     strength = check_strength(regularization, dtype)
     result = problem.solve(strength[None], relative=False).at(0)

@@ -6,9 +6,32 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from jaxcur._base import as_float, check_choice, check_rank, check_same_length
+from jaxcur._base import (
+    as_float,
+    check_choice,
+    check_rank,
+    check_same_length,
+    is_concrete,
+)
 
+# Probabilities are sums of others, and round.
+_EDGE = 1e-5
 VARIANTS = ("plain", "debiased", "bin_mean")
+
+
+def _check_ranges(probs: Array, events: Array) -> None:
+    if is_concrete(probs):
+        host = np.asarray(probs)
+        if not ((host >= -_EDGE) & (host <= 1 + _EDGE)).all():
+            raise ValueError(
+                "`probs` must lie in [0, 1], "
+                f"got values from {host.min():g} to {host.max():g}"
+            )
+    if is_concrete(events):
+        host = np.asarray(events)
+        if not ((host == 0) | (host == 1)).all():
+            odd = host[(host != 0) & (host != 1)][0]
+            raise ValueError(f"`events` must hold 0 and 1 only, got {odd:g}")
 
 
 def binned_squared_calibration_error(
@@ -37,7 +60,8 @@ def binned_squared_calibration_error(
         variant: "plain", "debiased" or "bin_mean". Static.
 
     Raises:
-        ValueError: fewer rows than bins (twice as many for "debiased"), shapes that
+        ValueError: probabilities outside [0, 1] or events other than 0 and 1 (NaN under
+            jit), fewer rows than bins (twice as many for "debiased"), shapes that
             disagree, an unknown variant.
 
     Transformations: jit, vmap; grad in `probs` where no ties change.
@@ -60,6 +84,7 @@ def binned_squared_calibration_error(
     check_rank("probs", probs_, 1)
     check_same_length("probs", probs_, "events", events_)
     check_rank("events", events_, 1)
+    _check_ranges(probs_, events_)
     n = probs_.shape[0]
     if num_bins is None:
         num_bins = max(round(n / 100), 10)
@@ -71,6 +96,9 @@ def binned_squared_calibration_error(
         )
     sizes = np.full(num_bins, n // num_bins) + (np.arange(num_bins) < n % num_bins)
     bins = np.repeat(np.arange(num_bins), sizes)
+    sound = jnp.all((probs_ >= -_EDGE) & (probs_ <= 1 + _EDGE))
+    sound = sound & jnp.all((events_ == 0) | (events_ == 1))
+    probs_ = jnp.where(sound, probs_, jnp.nan)
     order = jnp.argsort(probs_)
     ordered, hits = probs_[order], events_[order]
     size = jnp.asarray(sizes, probs_.dtype)

@@ -15,6 +15,7 @@ from jaxtyping import Int, Real
 from jaxcur._base import check_choice, is_concrete, register_dataclass
 from jaxcur.ordinal._families import class_probabilities
 from jaxcur.ordinal._fit import prepare, strengths
+from jaxcur.ordinal._inputs import check_key
 from jaxcur.ordinal._penalties import Penalty
 from jaxcur.ordinal._result import INVALID, OrdinalPath, OrdinalResult
 from jaxcur.ordinal._solve import Setting, solve_path
@@ -150,7 +151,7 @@ def _make_folds(
         raise ValueError(
             "folds are drawn at random: pass `key=jax.random.key(...)`, or `folds`"
         )
-    uniforms = jax.random.uniform(key, (n,))
+    uniforms = jax.random.uniform(check_key(key), (n,))
     if stratify:
         return _stratified(y, uniforms, num_folds), num_folds
     return _stratified(jnp.zeros_like(y), uniforms, num_folds), num_folds

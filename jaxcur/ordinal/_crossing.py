@@ -138,7 +138,7 @@ def _train(setting: Setting, rows: Rows, margin: Array) -> Constraints:
             weights, ((0, 0), (0, 1))
         )
         entries = jnp.concatenate([diagonal, -weights], axis=1).T
-        return block_hessian(rows.columns, entries, index, setting.map)
+        return block_hessian(rows.columns, entries, index, setting.map, rows.products)
 
     present = jnp.repeat(rows.share > 0, m - 1)
     return Constraints(value, pull, gram, margin, present)

@@ -15,10 +15,10 @@ from jaxtyping import Int, Real
 from jaxcur._base import check_choice, register_dataclass
 from jaxcur.ordinal._design import HIGHEST, standardise
 from jaxcur.ordinal._families import own_class_gap
-from jaxcur.ordinal._fit import prepare
+from jaxcur.ordinal._fit import Problem, prepare
 from jaxcur.ordinal._inference import KINDS
+from jaxcur.ordinal._inputs import check_strength
 from jaxcur.ordinal._parameters import (
-    SINGULAR,
     active_coordinates,
     blocks_to_boundaries,
     boundaries_to_original,
@@ -35,12 +35,18 @@ from jaxcur.ordinal._parameters import (
 from jaxcur.ordinal._penalties import Penalty
 from jaxcur.ordinal._rare import (
     check_points,
-    check_strength,
     normal_quantile,
     rare_logit_jacobian,
     spread_of,
 )
-from jaxcur.ordinal._result import INVALID, OK, OrdinalResult
+from jaxcur.ordinal._result import (
+    DIVERGING,
+    IMPRECISE,
+    INVALID,
+    OK,
+    SINGULAR,
+    OrdinalResult,
+)
 from jaxcur.ordinal._solve import Rows, Setting, loss_gradient, loss_hessian
 
 # A step towards the edge of the likelihood's domain stops at this share of the way.
@@ -58,7 +64,7 @@ class DebiasedIntervals:
         intercepts: shape (k-1,).
         intercepts_interval: shape (k-1, 2).
         coefficients: shape (p, k-1).
-        coefficients_interval: shape (p, k-1, 2).
+        coefficients_interval: shape (p, k-1, 2); NaN for a column that is constant.
         differences: shape (p, k-1); column 0 is the coefficient of the first boundary,
             column j that of boundary j less that of boundary j-1: the blocks of
             `Presto`. Exactly 0, with an interval of width 0, where the penalty does not
@@ -70,8 +76,10 @@ class DebiasedIntervals:
         rare_interval: shape (q, 2), normal on the logit scale, hence inside [0, 1].
         covariance: shape ((k-1)(1+p), (k-1)(1+p)), of the intercepts, then the
             coefficients of the first boundary, of the second, and so on.
-        status: scalar int, a key of `ordinal.STATUS`: 0, 3 where the fit is invalid, 4
-            where the information has no inverse; from 3 on all numbers are NaN.
+        status: scalar int, a key of `ordinal.STATUS`: 0; 2 where classes separate, so
+            that without a penalty there is no finite estimate; 3 where the fit is
+            invalid; 4 where the information has no inverse; 5 where the fit has it.
+            All numbers are NaN where it is not 0.
         penalised: the fit from which the steps were made.
     """
 
@@ -145,7 +153,8 @@ def _steps(
 
     boundaries = jax.lax.fori_loop(0, num_steps - 1, step, theta)
     eta = predict(boundaries)
-    return boundaries + change(boundaries, eta, last=True), eta
+    end = boundaries + change(boundaries, eta, last=True)
+    return end, eta
 
 
 def _predictor_errors(covariance: Array, points: Array, m: int) -> Array:
@@ -172,6 +181,7 @@ def _debias(
     y: Array,
     weights: Array,
     result: OrdinalResult,
+    free_status: Array,
     clusters: Array | None,
     points: Array,
     quantile: Array,
@@ -201,7 +211,9 @@ def _debias(
     blocks = theta_covariance(setting, kind, rows, eta, matrix, active, clusters)
     finite = jnp.all(jnp.isfinite(blocks)) & jnp.all(jnp.isfinite(end))
     status = jnp.where(finite, OK, SINGULAR)
-    status = jnp.where(result.status == INVALID, INVALID, status)
+    status = jnp.where(free_status == DIVERGING, DIVERGING, status)
+    for bad in (DIVERGING, INVALID, IMPRECISE):
+        status = jnp.where(result.status == bad, bad, status)
     # From here on everything is linear in these two, which carry the NaN.
     blocks = jnp.where(status == OK, blocks, jnp.nan)
     end = jnp.where(status == OK, end, jnp.nan)
@@ -228,13 +240,16 @@ def _debias(
         half = quantile * error
         return jnp.stack([estimate - half, estimate + half], axis=-1)
 
+    # A constant column was not estimated; of no width its interval would look certain.
+    varies = jnp.any(columns.columns != 0, axis=0)[:, None]
+
     return DebiasedIntervals(
         intercepts,
         between(intercepts, alpha_errors),
         coefficients,
-        between(coefficients, beta_errors),
+        between(coefficients, jnp.where(varies, beta_errors, jnp.nan)),
         differences,
-        between(differences, difference_errors),
+        between(differences, jnp.where(varies, difference_errors, jnp.nan)),
         eta,
         between(eta, eta_errors),
         expit(logit),
@@ -243,6 +258,18 @@ def _debias(
         status.astype(jnp.int32),
         result,
     )
+
+
+def _without_penalty(problem: Problem) -> Array:
+    """Status of the fit at which the steps aim.
+
+    Newton steps alone do not tell: where there is no finite estimate they may end
+    anywhere, with small errors.
+    """
+    setting = problem.setting._replace(crossing="own", grouped=False, positive=None)
+    free = problem._replace(setting=setting, box=None)
+    zero = jnp.zeros(1, problem.features.dtype)
+    return free.solve(zero, relative=False).status[0]
 
 
 def debiased_intervals(
@@ -273,8 +300,9 @@ def debiased_intervals(
     of a class, or much shrinkage, that is not enough: in a world with 9 % of 400 rows
     in the last class and every block shrunk to zero, 95 % intervals missed 19 % of the
     time after one step, 7 % after two and 5 % after five. So five steps are the
-    default, which in effect end at the unpenalised estimate of the blocks left free,
-    or, where classes separate and there is none, at a finite point on the way to it.
+    default, which in effect end at the unpenalised estimate of the blocks left free.
+    Where classes separate there is none, and the status says so: see `firth_fit` and
+    `bayesian_model`.
 
     The approximation needs rare rows, some ten for each coefficient of the last
     boundary. With 25 rows in the last class and ten features, 95 % intervals missed
@@ -309,15 +337,16 @@ def debiased_intervals(
         correct_bias: subtract the first-order bias of maximum likelihood. Static.
 
     Returns:
-        `DebiasedIntervals`. Status 4 (with more parameters than rows, or collinear
-        columns) means that the information has no inverse: all numbers are NaN.
+        `DebiasedIntervals`. Where its status is not 0 all numbers are NaN: 2 where
+        classes separate (with more parameters than rows they do), 4 with collinear
+        columns.
 
     Raises:
         ValueError: as `fit`; an unknown kind, `clusters` without `kind="cluster"` or
             the reverse, `points` of another shape, `num_steps` below 1.
 
     Transformations: jit, vmap.
-    Cost: a fit, and per step one Hessian and one inverse of (1+p)(k-1) rows.
+    Cost: two fits, and per step one Hessian and one inverse of (1+p)(k-1) rows.
 
     Source: van de Geer, Buehlmann, Ritov and Dezeure, "On asymptotically optimal
     confidence regions and tests for high-dimensional models", 2014, for fewer
@@ -370,6 +399,7 @@ def debiased_intervals(
         problem.y,
         problem.weights,
         problem.solve(strength[None], relative=False).at(0),
+        _without_penalty(problem),
         None if clusters is None else cluster_codes(clusters, n),
         at,
         quantile,

@@ -8,8 +8,9 @@ import numpy as np
 from jax import Array
 
 HIGHEST = jax.lax.Precision.HIGHEST
-# A table of this many numbers may be formed to have one batched product.
-_TABLE = 2**21
+# Products of columns are kept where each row has no more than this many, and all of
+# them together are no more than this.
+_PRODUCTS, _TABLE = 100, 2**21
 
 
 class Standardised(NamedTuple):
@@ -20,6 +21,12 @@ class Standardised(NamedTuple):
     scale: Array
 
 
+def varying(features: Array, weights: Array) -> Array:
+    """(p,), the columns that are not constant where the weight is positive."""
+    origin = features[jnp.argmax(weights > 0)]
+    return jnp.any((features != origin) & (weights > 0)[:, None], axis=0)
+
+
 def standardise(features: Array, weights: Array, scaled: bool) -> Standardised:
     """Centre, and divide by the population deviation where `scaled`.
 
@@ -28,15 +35,22 @@ def standardise(features: Array, weights: Array, scaled: bool) -> Standardised:
     present = (weights > 0)[:, None]
     total = jnp.sum(weights)
     share = weights / jnp.where(total > 0, total, 1)
-    mean = jnp.matmul(share, jnp.where(present, features, 0), precision=HIGHEST)
-    centred = jnp.where(present, features - mean, 0)
+    # Differences from a row are exact where columns are far from zero; sums are not.
+    origin = features[jnp.argmax(weights > 0)]
+    moved = jnp.where(present, features - origin, 0)
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(moved), axis=0))
+    constant = largest == 0
+    # Squares of very large or small numbers are not numbers.
+    unit = jnp.where(constant, 1, largest)
+    moved = moved / unit
+    shift = jnp.matmul(share, moved, precision=HIGHEST)
+    centred = jnp.where(present, moved - shift, 0)
     variance = jnp.matmul(share, centred * centred, precision=HIGHEST)
-    largest = jnp.max(jnp.where(present, jnp.abs(features), 0), axis=0)
-    floor = 20 * jnp.finfo(features.dtype).eps * largest
-    constant = variance <= floor * floor
-    scale = jnp.sqrt(jnp.where(constant, 1, variance))
-    scale = jnp.where(constant | (not scaled), 1, scale)
-    return Standardised(jnp.where(constant, 0, centred / scale), mean, scale)
+    spread = jnp.sqrt(jnp.where(constant, 1, variance))
+    divisor = spread if scaled else 1 / unit
+    columns = jnp.where(constant, 0, centred / divisor)
+    scale = unit * spread if scaled else jnp.ones_like(unit)
+    return Standardised(columns, origin + unit * shift, jnp.where(constant, 1, scale))
 
 
 def linear_predictor(
@@ -57,8 +71,47 @@ def block_gradient(columns: Array, rows: Array, matrix: np.ndarray) -> Array:
     return jnp.concatenate([alpha, psi.reshape(-1)])
 
 
+def _with_intercept(columns: Array) -> Array:
+    ones = jnp.ones((columns.shape[0], 1), columns.dtype)
+    return jnp.concatenate([ones, columns], axis=1)
+
+
+def column_products(columns: Array) -> Array | None:
+    """Products of the columns (1, x), (n, (p+1)(p+2)/2), for many Hessians of them.
+
+    None where they take too much space.
+    """
+    n, p = columns.shape
+    count = (p + 1) * (p + 2) // 2
+    if count > _PRODUCTS or count * n > _TABLE:
+        return None
+    design = _with_intercept(columns)
+    first, second = np.triu_indices(p + 1)
+    return design[:, first] * design[:, second]
+
+
+def _grams(columns: Array, entries: Array, products: Array | None) -> Array:
+    """sum_i entries_ki (1, x_i)'(1, x_i) for every k, (num_pairs, p+1, p+1)."""
+    p = columns.shape[1]
+    if products is not None:
+        sums = jnp.matmul(entries, products, precision=HIGHEST)
+        first, second = np.triu_indices(p + 1)
+        position = np.zeros((p + 1, p + 1), int)
+        position[first, second] = position[second, first] = np.arange(first.size)
+        return sums[:, position]
+    design = _with_intercept(columns)
+    across = design.T
+    return jax.lax.map(
+        lambda entry: jnp.matmul(across * entry, design, precision=HIGHEST), entries
+    )
+
+
 def block_hessian(
-    columns: Array, entries: Array, index: np.ndarray, matrix: np.ndarray
+    columns: Array,
+    entries: Array,
+    index: np.ndarray,
+    matrix: np.ndarray,
+    products: Array | None = None,
 ) -> Array:
     """sum_i J_i' W_i J_i for J_i = d eta_i / d theta, W_i given by its entries.
 
@@ -67,19 +120,11 @@ def block_hessian(
         entries: (num_pairs, n), weights included.
         index: (num_pairs, 2), positions (k, l), k <= l, of the entries in W_i.
         matrix: (m, L).
+        products: `column_products(columns)`, or None.
     """
-    n, p = columns.shape
+    p, dtype = columns.shape[1], columns.dtype
     m, num_blocks = matrix.shape
-    dtype = columns.dtype
-    design = jnp.concatenate([jnp.ones((n, 1), dtype), columns], axis=1)
-
-    def gram(entry: Array) -> Array:
-        return jnp.matmul((design * entry[:, None]).T, design, precision=HIGHEST)
-
-    if entries.shape[0] * n * (p + 1) <= _TABLE:
-        grams = jax.vmap(gram)(entries)
-    else:
-        grams = jax.lax.map(gram, entries)
+    grams = _grams(columns, entries, products)
     position = np.full((m, m), len(index))
     position[index[:, 0], index[:, 1]] = np.arange(len(index))
     position[index[:, 1], index[:, 0]] = np.arange(len(index))

@@ -16,13 +16,12 @@ from jaxcur.ordinal._design import HIGHEST
 from jaxcur.ordinal._families import class_probabilities
 from jaxcur.ordinal._fit import prepare
 from jaxcur.ordinal._inference import StandardErrors
-from jaxcur.ordinal._inputs import check_features, check_weights
+from jaxcur.ordinal._inputs import check_features, check_strength, check_weights
 from jaxcur.ordinal._parameters import flatten, unflatten
 from jaxcur.ordinal._penalties import Penalty
 from jaxcur.ordinal._predict import predictors
 from jaxcur.ordinal._rare import (
     check_points,
-    check_strength,
     normal_quantile,
     rare_logit,
     rare_logit_jacobian,
@@ -271,7 +270,7 @@ def influence(
         link: as in `fit`.
         weights: as in `fit`.
         standardize: as in `fit`.
-        crossing: "own"; fits under the constraints of the others have no derivative.
+        crossing: as in `fit`; constraints that bind are held too.
         rtol: as in `fit`.
         max_steps: as in `fit`.
 

@@ -15,7 +15,7 @@ from jaxcur.ordinal._families import own_class_gap, start_intercepts
 from jaxcur.ordinal._fit import prepare
 from jaxcur.ordinal._parameters import active_coordinates, free_inverse
 from jaxcur.ordinal._penalties import Parallel, Penalty
-from jaxcur.ordinal._result import INVALID, MAX_STEPS, OK, OrdinalResult
+from jaxcur.ordinal._result import INVALID, MAX_STEPS, OK, SINGULAR, OrdinalResult
 from jaxcur.ordinal._solve import Rows, Setting, loss_hessian, mean_loss
 
 _NUM_HALVINGS = 30
@@ -127,16 +127,18 @@ def _firth(
     eta, psi = linear_predictor(rows.columns, theta, setting.map)
     beta = jnp.matmul(jnp.asarray(setting.map, dtype), psi, precision=HIGHEST)
     beta = beta / scaled.scale
-    valid = jnp.all(counts > 0) & jnp.isfinite(state.value)
+    valid = jnp.all(counts > 0)
     valid = valid & jnp.all(jnp.isfinite(scaled.columns))
     status = jnp.where(residual(state) <= tolerance, OK, MAX_STEPS)
-    status = jnp.where(valid, status, INVALID)
+    singular = jnp.any(jnp.isnan(free_inverse(information(start), active)))
+    status = jnp.where(singular, SINGULAR, status)
+    status = jnp.where(valid & (singular | jnp.isfinite(state.value)), status, INVALID)
     crossing = jnp.zeros(n, bool)
     if setting.family == "cumulative" and m > 1:
         crossing = jnp.any(eta[:, 1:] < eta[:, :-1], axis=1) & (weights > 0)
 
     def shown(value: Array) -> Array:
-        return jnp.where(status == INVALID, jnp.nan, value)
+        return jnp.where(status >= INVALID, jnp.nan, value)
 
     return OrdinalResult(
         intercepts=shown(theta[:m] - beta @ scaled.mean),
@@ -198,7 +200,8 @@ def firth_fit(
 
     Returns:
         `OrdinalResult` with regularization 0; `objective` is per unit of weight and
-        `gap_bound` infinite. `standard_errors(result, X, y, kind="expected")` and what
+        `gap_bound` infinite. Status 4 means that columns are collinear: all numbers are
+        NaN. `standard_errors(result, X, y, kind="expected")` and what
         builds on it apply.
 
     Raises:

@@ -15,6 +15,7 @@ from jaxcur.ordinal._inputs import (
     check_features,
     check_options,
     check_response,
+    check_strength,
     check_weights,
     default_rtol,
 )
@@ -77,7 +78,8 @@ def prepare(
     mass = check_weights(weights, n, dtype)
     check_classes_present(response, mass, num_classes)
     penalty = Presto() if penalty is None else penalty
-    if not hasattr(penalty, "blocks"):
+    if isinstance(penalty, type) or not hasattr(penalty, "blocks"):
+        # A class in place of an object is an easy slip: the brackets show it.
         raise TypeError(
             "`penalty` must be one of Presto(), Parallel(), NonParallel(), "
             f"SemiParallel(), Partial(), Group(), got {penalty!r}"
@@ -212,14 +214,15 @@ def fit(
 
     Example:
         >>> import jax.numpy as jnp
+        >>> import numpy as np
         >>> from jaxcur import ordinal
         >>> x = jnp.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [6.0], [7.0]])
         >>> y = jnp.array([0, 0, 1, 0, 1, 2, 1, 2])
         >>> result = ordinal.fit(x, y, num_classes=3, regularization=0.05)
-        >>> result.coefficients.round(2)
-        Array([[-0.92, -0.92]], dtype=float32)
-        >>> ordinal.predict_proba(result, x[:1]).round(2)
-        Array([[0.9 , 0.1 , 0.01]], dtype=float32)
+        >>> np.asarray(result.coefficients, float).round(2)
+        array([[-0.92, -0.92]])
+        >>> np.asarray(ordinal.predict_proba(result, x[:1]), float).round(2)
+        array([[0.9 , 0.1 , 0.01]])
     """
     problem = prepare(
         X,
@@ -235,13 +238,8 @@ def fit(
         rtol=rtol,
         max_steps=max_steps,
     )
-    strength = jnp.asarray(regularization, problem.features.dtype)
-    if strength.ndim != 0:
-        raise ValueError(
-            f"`regularization` must be a scalar, got shape {strength.shape}; "
-            "for several use `path`"
-        )
-    check_nonnegative("regularization", strength)
+    dtype = problem.features.dtype
+    strength = check_strength(regularization, dtype, "; for several use `path`")
     return problem.solve(strength[None], relative=False).at(0)
 
 
@@ -373,8 +371,8 @@ def max_regularization(
         >>> from jaxcur import ordinal
         >>> x = jnp.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [6.0], [7.0]])
         >>> y = jnp.array([0, 0, 1, 0, 1, 2, 1, 2])
-        >>> ordinal.max_regularization(x, y, num_classes=3).round(3)
-        Array(0.436, dtype=float32)
+        >>> print(f"{ordinal.max_regularization(x, y, num_classes=3):.3f}")
+        0.436
     """
     problem = prepare(
         X,

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Int, Real
 
 from jaxcur._base import check_choice, is_concrete, register_dataclass
-from jaxcur.ordinal._design import HIGHEST, standardise
+from jaxcur.ordinal._design import HIGHEST, standardise, varying
 from jaxcur.ordinal._inputs import check_features, check_response, check_weights
 from jaxcur.ordinal._parameters import (
     active_coordinates,
@@ -24,7 +24,7 @@ from jaxcur.ordinal._parameters import (
     theta_covariance,
 )
 from jaxcur.ordinal._predict import predictors
-from jaxcur.ordinal._result import OrdinalResult
+from jaxcur.ordinal._result import DIVERGING, IMPRECISE, OrdinalResult
 from jaxcur.ordinal._solve import Rows, Setting
 
 KINDS = ("observed", "expected", "sandwich", "cluster")
@@ -38,9 +38,12 @@ class StandardErrors:
     Attributes:
         intercepts: shape (k-1,).
         coefficients: shape (p, k-1); equal along a row where one coefficient serves all
-            boundaries.
+            boundaries. NaN for a column that is constant.
         covariance: shape (s, s), s = (k-1)(1 + p): the intercepts, then the
-            coefficients of the first boundary, of the second, and so on.
+            coefficients of the first boundary, of the second, and so on. Zero for a
+            column that is constant, whose coefficient is exactly zero.
+
+    All are NaN where the fit has status 2, 3 or 5, or the information has no inverse.
     """
 
     intercepts: Array
@@ -137,9 +140,14 @@ def standard_errors(
     matrix, free = identified(result.matrix, result.free)
     setting = boundary_setting(result.family, result.link, num_classes)
     eta = predictors(result, features)
+    known = (result.status != DIVERGING) & (result.status != IMPRECISE)
     covariance = _covariance(
         setting, kind, features, response, mass, eta, matrix, free, codes
     )
-    errors = jnp.sqrt(jnp.diagonal(covariance))
+    covariance = jnp.where(known, covariance, jnp.nan)
+    errors = jnp.sqrt(jnp.maximum(jnp.diagonal(covariance), 0))
     m = num_classes - 1
-    return StandardErrors(errors[:m], errors[m:].reshape(m, p).T, covariance)
+    slopes = errors[m:].reshape(m, p).T
+    # A coefficient that the rows say nothing about was not estimated.
+    slopes = jnp.where(varying(features, mass)[:, None], slopes, jnp.nan)
+    return StandardErrors(errors[:m], slopes, covariance)

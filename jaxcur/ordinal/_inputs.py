@@ -10,12 +10,15 @@ from jaxcur._base import as_float, check_choice, check_rank, is_concrete
 from jaxcur.ordinal._crossing import column_ranges
 from jaxcur.ordinal._families import FAMILIES
 from jaxcur.ordinal._links import LINKS
+from jaxcur.ordinal._penalties import check_nonnegative
 
 
 def check_features(features: Any) -> Array:
     """X as floats, (n, p), without NaN where that can be seen."""
     (array,) = as_float(X=features)
     check_rank("X", array, 2, "(n, p)")
+    if array.shape[0] == 0:
+        raise ValueError("`X` has no rows")
     if array.shape[1] == 0:
         raise ValueError("`X` has no columns; an intercept is always fitted")
     if is_concrete(array):
@@ -32,6 +35,17 @@ def check_response(y: Any, num_classes: int, n: int) -> Array:
     if not isinstance(num_classes, (int, np.integer)) or num_classes < 2:
         raise ValueError(
             f"`num_classes` must be an integer of at least 2, got {num_classes!r}"
+        )
+    if hasattr(y, "cat") or hasattr(y, "codes") or hasattr(y, "categories"):
+        raise TypeError(
+            "`y` must hold codes 0..num_classes-1, got a pandas categorical: pass its "
+            "codes, y.cat.codes, or use jaxcur.frames.fit_ordinal, which keeps labels"
+        )
+    if is_concrete(y) and np.asarray(y).dtype.kind not in "biuf":
+        raise TypeError(
+            "`y` must hold codes 0..num_classes-1, "
+            f"got dtype {np.asarray(y).dtype}; for labels see "
+            "jaxcur.frames.fit_ordinal, or code them with the lowest class as 0"
         )
     array = jnp.asarray(y)
     check_rank("y", array, 1)
@@ -69,6 +83,31 @@ def check_weights(weights: Any, n: int, dtype: Any) -> Array:
         if host.sum() <= 0:
             raise ValueError("`weights` must not all be 0")
     return array
+
+
+def check_strength(regularization: Any, dtype: Any, several: str = "") -> Array:
+    """One strength, as a scalar; `several` says what to do with more."""
+    if regularization is None or isinstance(regularization, str):
+        raise TypeError(
+            "`regularization` must be a number of at least 0, "
+            f"got {regularization!r}; `cross_validate` chooses one"
+        )
+    strength = jnp.asarray(regularization, dtype)
+    if strength.ndim != 0:
+        raise ValueError(
+            f"`regularization` must be a scalar, got shape {strength.shape}{several}"
+        )
+    check_nonnegative("regularization", strength)
+    return strength
+
+
+def check_key(key: Any) -> Any:
+    """A PRNG key of JAX, new or old style."""
+    if key is None or isinstance(key, Array):
+        return key
+    if not np.issubdtype(getattr(key, "dtype", type(None)), np.uint32):
+        raise TypeError(f"`key` must be a PRNG key, jax.random.key(...), got {key!r}")
+    return key
 
 
 def check_classes_present(y: Array, weights: Array, num_classes: int) -> None:

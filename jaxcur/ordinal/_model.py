@@ -37,11 +37,15 @@ class Setting(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Standardised columns (n, p), response (n,) and shares of weight (n,)."""
+    """Standardised columns (n, p), response (n,) and shares of weight (n,).
+
+    `products` are those of `column_products`, where many Hessians are wanted.
+    """
 
     columns: Array
     y: Array
     share: Array
+    products: Array | None = None
 
 
 class Terms(NamedTuple):
@@ -88,7 +92,7 @@ def loss_hessian(
         information = _terms(setting, rows, eta).information
     entries = jnp.where(rows.share > 0, rows.share * information, 0)
     index = pairs(setting.family, setting.num_classes - 1)
-    return block_hessian(rows.columns, entries, index, setting.map)
+    return block_hessian(rows.columns, entries, index, setting.map, rows.products)
 
 
 def smooth_model(setting: Setting, rows: Rows, ridge: Array) -> SmoothModel:

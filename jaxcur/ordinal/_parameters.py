@@ -18,9 +18,6 @@ from jaxcur.ordinal._families import row_terms
 from jaxcur.ordinal._result import OrdinalResult
 from jaxcur.ordinal._solve import Rows, Setting, loss_hessian
 
-SINGULAR = 4
-"""Status where the information has no inverse, so that there are no errors."""
-
 
 def boundary_setting(family: str, link: str, num_classes: int) -> Setting:
     """A coefficient vector of its own for every boundary."""
@@ -79,12 +76,12 @@ def free_inverse(information: Array, active: Array) -> Array:
 
 def cluster_codes(clusters: Any, n: int) -> Array:
     """Codes 0, 1, ... of clusters, (n,)."""
-    given = jnp.asarray(clusters)
-    if given.shape != (n,):
-        raise ValueError(f"`clusters` must have shape ({n},), got {given.shape}")
-    if is_concrete(given):
-        return jnp.asarray(np.unique(np.asarray(given), return_inverse=True)[1])
-    return jnp.unique(given, return_inverse=True, size=n)[1]
+    if np.shape(clusters) != (n,):
+        raise ValueError(f"`clusters` must have shape ({n},), got {np.shape(clusters)}")
+    if is_concrete(clusters):
+        # Names of clusters are as good as numbers.
+        return jnp.asarray(np.unique(np.asarray(clusters), return_inverse=True)[1])
+    return jnp.unique(jnp.asarray(clusters), return_inverse=True, size=n)[1]
 
 
 def boundary_scores(columns: Array, gradient: Array) -> Array:

@@ -79,12 +79,13 @@ def predict_proba(
 
     Example:
         >>> import jax.numpy as jnp
+        >>> import numpy as np
         >>> from jaxcur import ordinal
         >>> x = jnp.arange(8.0)[:, None]
         >>> y = jnp.array([0, 0, 1, 0, 1, 2, 1, 2])
         >>> result = ordinal.fit(x, y, num_classes=3, regularization=0.05)
-        >>> ordinal.predict_proba(result, jnp.array([[3.5]])).round(2)
-        Array([[0.27, 0.62, 0.11]], dtype=float32)
+        >>> np.asarray(ordinal.predict_proba(result, jnp.array([[3.5]])), float).round(2)
+        array([[0.27, 0.62, 0.11]])
     """
     check_choice("repair", repair, REPAIRS)
     eta = predictors(result, check_features(X))

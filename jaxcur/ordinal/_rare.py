@@ -11,7 +11,6 @@ from jax.scipy.special import logsumexp, ndtri
 from jaxcur._base import check_unit_interval, is_concrete
 from jaxcur.ordinal._design import HIGHEST
 from jaxcur.ordinal._links import log1mexp, log_cdf, log_survival
-from jaxcur.ordinal._penalties import check_nonnegative
 
 
 def rare_logit(family: str, link: str, eta: Array) -> Array:
@@ -58,17 +57,6 @@ def normal_quantile(confidence_level: Any, dtype: Any) -> Array:
         "confidence_level", confidence_level, open_low=True, open_high=True
     )
     return ndtri((1 + jnp.asarray(confidence_level, dtype)) / 2)
-
-
-def check_strength(regularization: Any, dtype: Any) -> Array:
-    """One strength, as a scalar."""
-    strength = jnp.asarray(regularization, dtype)
-    if strength.ndim != 0:
-        raise ValueError(
-            f"`regularization` must be a scalar, got shape {strength.shape}"
-        )
-    check_nonnegative("regularization", strength)
-    return strength
 
 
 def check_points(points: Any, p: int, dtype: Any) -> Array:

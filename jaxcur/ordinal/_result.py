@@ -13,8 +13,10 @@ STATUS = {
     1: "max_steps reached, or rounding forbids a smaller residual",
     2: "diverging: there is no finite maximiser (classes separate); penalise",
     3: "a class has no weight, or the input is not finite",
+    4: "the information has no inverse: collinear columns, or too many parameters",
+    5: "columns too far from 0 for this precision: subtract a constant, or use float64",
 }
-OK, MAX_STEPS, DIVERGING, INVALID = range(4)
+OK, MAX_STEPS, DIVERGING, INVALID, SINGULAR, IMPRECISE = range(6)
 
 
 @register_dataclass

@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxcur.ordinal import _penalise
 from jaxcur.ordinal._crossing import Limits, can_cross, constrain, make_limits
-from jaxcur.ordinal._design import linear_predictor, standardise
+from jaxcur.ordinal._design import column_products, linear_predictor, standardise
 from jaxcur.ordinal._implicit import Inputs, Point, implicit_change
 from jaxcur.ordinal._model import (
     Rows,
@@ -22,7 +22,14 @@ from jaxcur.ordinal._model import (
     null_start,
     smooth_model,
 )
-from jaxcur.ordinal._result import DIVERGING, INVALID, MAX_STEPS, OK, OrdinalPath
+from jaxcur.ordinal._result import (
+    DIVERGING,
+    IMPRECISE,
+    INVALID,
+    MAX_STEPS,
+    OK,
+    OrdinalPath,
+)
 from jaxcur.solvers import Multipliers, proximal_newton
 
 __all__ = [
@@ -35,6 +42,10 @@ __all__ = [
     "mean_loss",
     "solve_path",
 ]
+
+
+# A rounding error of predictors that is no longer small.
+_LOST = 0.01
 
 
 class _Solved(NamedTuple):
@@ -136,7 +147,8 @@ def _iterate(
 def _solutions(setting: Setting, columns, share, weights, ratio, regs, limits, extra):
     """`_iterate`, differentiable through the optimality conditions."""
     y, mask, relative, rtol = extra
-    rows, terms = Rows(columns, y, share), Terms(weights, mask, ratio)
+    rows = Rows(columns, y, share, column_products(columns))
+    terms = Terms(weights, mask, ratio)
     return _iterate(setting, rows, terms, regs, relative, rtol, limits)
 
 
@@ -145,14 +157,16 @@ def _solutions_jvp(setting, primals, tangents):
     columns, share, weights, ratio, regs, limits, extra = primals
     solved = _solutions(setting, columns, share, weights, ratio, regs, limits, extra)
     y, mask, relative, _ = extra
-    *moved, moved_regs, moved_limits, _ = tangents
+    d_columns, d_share, d_weights, d_ratio, moved_regs, d_limits, _ = tangents
     # Strengths given as shares of the largest one count as constants.
     moved_regs = jnp.where(relative, 0, moved_regs)
 
     def one(solved: _Solved, moved_regularization: Array) -> Array:
         point = Point(solved.theta, mask, y, solved.multipliers)
         inputs = Inputs(columns, share, weights, ratio, solved.regularization, limits)
-        changes = Inputs(*moved, moved_regularization, moved_limits)
+        changes = Inputs(
+            d_columns, d_share, d_weights, d_ratio, moved_regularization, d_limits
+        )
         return implicit_change(setting, point, inputs, changes)
 
     change = jax.vmap(one)(solved, moved_regs)
@@ -263,6 +277,9 @@ def solve_path(
         escaping = jnp.where(solved.last_step > 0.3, DIVERGING, OK)
         status = jnp.where(settled, escaping, MAX_STEPS)
         finite = jnp.isfinite(loss) & jnp.isfinite(solved.residual)
+        # What the intercepts on the original scale lose, and with them predictions.
+        lost = jnp.max(jnp.abs(beta) @ jnp.abs(scaled.mean)) * jnp.finfo(dtype).eps
+        status = jnp.where((lost > _LOST) & (status == OK), IMPRECISE, status)
         status = jnp.where(valid & finite, status, INVALID)
         gap = _gap_bound(setting, solved, gradient, terms, objective)
         known = status != DIVERGING

@@ -12,11 +12,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Int, Real
 
 from jaxcur._base import check_choice, register_dataclass
-from jaxcur.ordinal._design import linear_predictor, standardise
+from jaxcur.ordinal._design import linear_predictor, standardise, varying
 from jaxcur.ordinal._fit import prepare
-from jaxcur.ordinal._parameters import SINGULAR, active_coordinates, free_inverse
+from jaxcur.ordinal._parameters import active_coordinates, free_inverse
 from jaxcur.ordinal._penalties import Partial
-from jaxcur.ordinal._result import DIVERGING, INVALID
+from jaxcur.ordinal._result import DIVERGING, INVALID, SINGULAR
 from jaxcur.ordinal._solve import (
     Rows,
     Setting,
@@ -39,7 +39,7 @@ class NominalTestResult:
         degrees: scalar int, k - 2.
         status: shape (p,), a key of `ordinal.STATUS`: of the fits with the feature set
             free, or of the proportional fit for the score test; 4 where the information
-            has no inverse.
+            has no inverse, or the column is constant.
     """
 
     statistic: Array
@@ -220,6 +220,9 @@ def nominal_test(
         problem.rtol,
     )
     degrees = num_classes - 2
+    # A constant column moves no boundary: there is nothing to test.
+    varies = varying(problem.features, problem.weights)
+    statistic = jnp.where(varies, statistic, jnp.nan)
     lost = (status == DIVERGING) | (status == INVALID)
     status = jnp.where(~lost & jnp.isnan(statistic), SINGULAR, status)
     return NominalTestResult(

@@ -11,7 +11,7 @@ from jaxcur.plots._style import PALETTE, percent_axis, style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LOOKS = (
+LOOKS = (
     ("blue", "o", "-"),
     ("vermillion", "s", "--"),
     ("green", "^", "-."),
@@ -69,8 +69,8 @@ def rate_curves(
         >>> axes.get_ylabel()
         'realised FDR'
     """
-    if len(curves) > len(_LOOKS):
-        raise ValueError(f"at most {len(_LOOKS)} curves fit one picture: {len(curves)}")
+    if len(curves) > len(LOOKS):
+        raise ValueError(f"at most {len(LOOKS)} curves fit one picture: {len(curves)}")
     levels = np.asarray(levels, float)
     with style():
         reach = [0.0, 1.03 * float(levels.max())]
@@ -86,7 +86,7 @@ def rate_curves(
                 color=PALETTE["grey"],
                 fontsize=10,
             )
-        for curve, (colour, marker, line) in zip(curves, _LOOKS, strict=False):
+        for curve, (colour, marker, line) in zip(curves, LOOKS, strict=False):
             estimate = np.asarray(curve.estimate)
             gap = np.stack([estimate - curve.lower, curve.upper - estimate])
             axes.errorbar(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxcur import stats
-from jaxcur.plots._curves import _LOOKS
+from jaxcur.plots._curves import LOOKS
 from jaxcur.plots._style import PALETTE, style
 
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ def coefficient_path(
         raise ValueError("`path` must hold at least two strengths above 0")
     num_terms = values.shape[1]
     names = _names(terms, num_terms)
-    most = min(most, len(_LOOKS), num_terms)
+    most = min(most, len(LOOKS), num_terms)
     order = np.argsort(-np.abs(values).max(axis=0), kind="stable")
     with style():
         axes.axhline(0, color=PALETTE["grey"], lw=1)
         for j in order[most:]:
             axes.plot(strengths[positive], values[positive, j], color="#999999", lw=0.8)
-        for j, (colour, marker, line) in zip(order[:most], _LOOKS, strict=False):
+        for j, (colour, marker, line) in zip(order[:most], LOOKS, strict=False):
             axes.plot(
                 strengths[positive],
                 values[positive, j],
@@ -125,8 +125,8 @@ def boundary_coefficients(
     if values.ndim != 2:
         raise ValueError("`result` must hold one fit; take one with `.at(index)`")
     p, m = values.shape
-    if m > len(_LOOKS):
-        raise ValueError(f"at most {len(_LOOKS)} boundaries fit one picture: {m}")
+    if m > len(LOOKS):
+        raise ValueError(f"at most {len(LOOKS)} boundaries fit one picture: {m}")
     names = _names(terms, p)
     labels = _names(boundaries, m, "boundary")
     place = np.arange(p)[::-1].astype(float)
@@ -143,7 +143,7 @@ def boundary_coefficients(
                 lw=6,
                 solid_capstyle="butt",
             )
-        for k, (colour, marker, _) in enumerate(_LOOKS[:m]):
+        for k, (colour, marker, _) in enumerate(LOOKS[:m]):
             error = None if std_error is None else 1.96 * np.asarray(std_error)[:, k]
             axes.errorbar(
                 values[:, k],
@@ -201,14 +201,12 @@ def rare_calibration(
         >>> axes.get_ylabel()
         'observed rate'
     """
-    if len(series) > len(_LOOKS):
-        raise ValueError(f"at most {len(_LOOKS)} series fit one picture: {len(series)}")
+    if len(series) > len(LOOKS):
+        raise ValueError(f"at most {len(LOOKS)} series fit one picture: {len(series)}")
     events = np.asarray(events, float)
     top = 0.0
     with style():
-        for place, ((name, probs), look) in enumerate(
-            zip(series, _LOOKS, strict=False)
-        ):
+        for place, ((name, probs), look) in enumerate(zip(series, LOOKS, strict=False)):
             mean, rate, low, high = _bins(
                 name, np.asarray(probs, float), events, num_bins, confidence_level
             )

@@ -37,7 +37,9 @@ class PrestoClassifier(ClassifierMixin, BaseEstimator):
     the families "cratio" and "acat").
 
     Classes have the order of numbers, or of an ordered pandas categorical; of more than
-    two words the order must be given as `levels`.
+    two words the order must be given as `levels`. Of two words the alphabet decides, as
+    everywhere in scikit-learn: the coefficients change their sign with the order, the
+    probabilities do not.
 
     Heuristic: no finite-sample guarantee on the predictions. The fit is certified by
     `result_.kkt_residual` and `result_.gap_bound`.
@@ -260,6 +262,14 @@ class PrestoClassifier(ClassifierMixin, BaseEstimator):
         if not self._occurs.all() and (self.unobserved == "raise"):
             if self.levels is None and weights is not None:
                 # Classes of rows of weight zero were not declared by anybody.
+                absent = ", ".join(map(str, self.classes_[~self._occurs]))
+                warnings.warn(
+                    f"`sample_weight` is zero in all rows of class {absent}, which is "
+                    "left out of `classes_`; with `levels` and unobserved='drop' it "
+                    "stays, with probability 0",
+                    UserWarning,
+                    stacklevel=3,
+                )
                 self.classes_ = self.classes_[self._occurs]
                 renumbered = np.maximum(np.cumsum(self._occurs) - 1, 0)
                 self._occurs = np.ones(len(self.classes_), bool)

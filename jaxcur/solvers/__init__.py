@@ -1,6 +1,6 @@
 """Exact solvers of penalised and constrained problems, and a sampler."""
 
-from jaxcur.solvers._constraints import Constraints
+from jaxcur.solvers._constraints import Constraints, Face, Multipliers, on_face
 from jaxcur.solvers._group_quadratic import (
     Groups,
     group_quadratic,
@@ -21,9 +21,11 @@ from jaxcur.solvers._proximal_newton import (
 
 __all__ = [
     "Constraints",
+    "Face",
     "Groups",
     "InteriorPointResult",
     "L1QuadraticResult",
+    "Multipliers",
     "NutsResult",
     "ProximalNewtonResult",
     "SmoothModel",
@@ -32,6 +34,7 @@ __all__ = [
     "interior_point",
     "l1_quadratic",
     "nuts",
+    "on_face",
     "proximal_newton",
     "split_r_hat",
     "stationarity",

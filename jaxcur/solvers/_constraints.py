@@ -60,6 +60,7 @@ class Certified(NamedTuple):
     x: Array
     tilt: Array
     residual: Array
+    multipliers: Multipliers
 
 
 class Bounds(NamedTuple):
@@ -94,7 +95,7 @@ def certify(
     distance = jnp.where(constraints.present, distance, 0)
     parts = [jnp.max(jnp.abs(slope)), loose, jnp.max(nu * jnp.abs(distance))]
     parts.append(jnp.max(-distance))
-    return Certified(x, tilt, jnp.max(jnp.stack(parts)))
+    return Certified(x, tilt, jnp.max(jnp.stack(parts)), Multipliers(nu, lean))
 
 
 class _Round(NamedTuple):
@@ -108,8 +109,15 @@ class _Round(NamedTuple):
     idle: Array
 
 
-class _Face(NamedTuple):
-    """The constraints where E x has given signs; zeros are tied to zero."""
+class Face(NamedTuple):
+    """The constraints where E x has given signs; zeros are tied to zero.
+
+    Attributes:
+        linear: maps parameters (q,) to the slacks on the face, (c,).
+        pull: its transpose.
+        gram: maps weights (c,) to linear' diag(w) linear, (q, q).
+        tied: (r, q), rows of E that are zero on the face, other rows zero; or None.
+    """
 
     linear: Callable[[Array], Array]
     pull: Callable[[Array], Array]
@@ -117,14 +125,15 @@ class _Face(NamedTuple):
     tied: Array | None
 
 
-def _face(constraints: Constraints, signs: Array | None) -> _Face:
+def on_face(constraints: Constraints, signs: Array | None) -> Face:
+    """The constraints with the signs (r,) of E x; 0 ties a row."""
     kinks, cone = constraints.kinks, constraints.cone
     if kinks is None or cone is None or signs is None:
-        return _Face(constraints.value, constraints.pull, constraints.gram, None)
+        return Face(constraints.value, constraints.pull, constraints.gram, None)
     count = constraints.present.size
     rows = jax.vmap(constraints.pull)(jnp.eye(count, dtype=kinks.dtype))
     rows = rows - (cone * signs) @ kinks
-    return _Face(
+    return Face(
         lambda x: rows @ x,
         lambda nu: nu @ rows,
         lambda weights: (rows.T * weights) @ rows,
@@ -156,12 +165,12 @@ def polish(
     kinks, cone, present = constraints.kinks, constraints.cone, constraints.present
     stiffness = 1e4 if jnp.finfo(dtype).bits == 64 else 3e2
 
-    def pressure(face: _Face, nu: Array, x: Array) -> Array:
+    def pressure(face: Face, nu: Array, x: Array) -> Array:
         """The next multipliers."""
         push = nu - stiffness * (face.linear(x) - constraints.margin)
         return jnp.where(present, jnp.maximum(push, 0), 0)
 
-    def augmented(face: _Face, multipliers: Multipliers) -> SmoothModel:
+    def augmented(face: Face, multipliers: Multipliers) -> SmoothModel:
         nu, lean = multipliers
 
         def value(eta: Array, x: Array) -> Array:
@@ -188,7 +197,7 @@ def polish(
         return SmoothModel(model.predict, value, gradient, hessian, model.limit)
 
     def step(state: _Round) -> _Round:
-        face = _face(constraints, state.signs)
+        face = on_face(constraints, state.signs)
         found = proximal_newton(
             augmented(face, state.multipliers),
             state.x,

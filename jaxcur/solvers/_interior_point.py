@@ -36,6 +36,8 @@ class InteriorPointResult(NamedTuple):
         tilt: shape (q,), the multipliers' part of the gradient, y'E - A'nu: f plus
             penalties plus  tilt'x  is stationary at the solution, and for every
             feasible x  tilt'x <= 0  where the margin is not counted.
+        multipliers: `nu` (c,) of the constraints, and `lean` (r,) of E x, within the
+            bounds M'nu and inside them where E x is zero; None without kinks.
         residual: scalar, largest of the stationarity residual, of the products of
             multipliers and slacks, and of the violation of the constraints.
         last_step: scalar, largest change of the predictor by the last step.
@@ -44,6 +46,7 @@ class InteriorPointResult(NamedTuple):
 
     solution: Float[Array, " q"]
     tilt: Float[Array, " q"]
+    multipliers: Multipliers
     residual: Float[Array, ""]
     last_step: Float[Array, ""]
     num_steps: Int[Array, ""]
@@ -476,5 +479,10 @@ def interior_point(
         skip=skip,
     )
     return InteriorPointResult(
-        best.x, best.tilt, best.residual, last_step, state.num_steps + num_steps
+        best.x,
+        best.tilt,
+        best.multipliers,
+        best.residual,
+        last_step,
+        state.num_steps + num_steps,
     )

@@ -63,6 +63,7 @@ class ProximalNewtonResult(NamedTuple):
 class _State(NamedTuple):
     theta: Array
     eta: Array
+    value: Array
     gradient: Array
     residual: Array
     last_step: Array
@@ -73,6 +74,7 @@ class _State(NamedTuple):
 
 class _Search(NamedTuple):
     size: Array
+    value: Array
     accepted: Array
     count: Array
 
@@ -188,20 +190,21 @@ def proximal_newton(
         eta_change = model.predict(target) - model.predict(theta)
         descent = state.gradient @ change
         descent = descent + drop(theta, target)
-        before = model.value(eta, theta) + size_of(theta)
+        before = state.value
         noise = 10 * epsilon * jnp.abs(before)
 
         def attempt(search: _Search) -> _Search:
             trial = theta + search.size * change
             after = model.value(eta + search.size * eta_change, trial)
-            after = after + size_of(trial)
+            after = (after + size_of(trial)).astype(dtype)
             enough = after - before <= 1e-4 * search.size * descent + noise
             size = jnp.where(enough, search.size, search.size / 2)
-            return _Search(size, enough, search.count + 1)
+            return _Search(size, after, enough, search.count + 1)
 
         limit = model.limit(eta, eta_change)
         search = _Search(
             jnp.minimum(0.99 * limit, 1).astype(dtype),
+            before,
             jnp.zeros_like(state.idle, bool),
             jnp.zeros_like(state.idle),
         )
@@ -222,6 +225,7 @@ def proximal_newton(
         return _State(
             jnp.where(accepted, moved, theta),
             jnp.where(accepted, eta, state.eta),
+            jnp.where(accepted, search.value, before),
             jnp.where(accepted, gradient, state.gradient),
             jnp.where(accepted, residual, state.residual),
             jnp.where(accepted, move, state.last_step),
@@ -247,7 +251,10 @@ def proximal_newton(
     residual = residual_at(start, gradient)
     zero = jnp.zeros_like(residual)
     count = jnp.zeros_like(residual, jnp.int32)
-    state = _State(start, eta, gradient, residual, zero, zero + base, count, count)
+    value = (model.value(eta, start) + size_of(start)).astype(dtype)
+    state = _State(
+        start, eta, value, gradient, residual, zero, zero + base, count, count
+    )
     state = jax.lax.while_loop(proceed, step, state)
     return ProximalNewtonResult(
         state.theta, state.gradient, state.residual, state.last_step, state.num_steps

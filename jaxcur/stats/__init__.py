@@ -3,6 +3,12 @@
 Everything that sorts in this library sorts here.
 """
 
+from jaxcur.stats._brownian import (
+    brownian_maximum_cdf,
+    brownian_maximum_tail,
+    brownian_range_cdf,
+    brownian_range_tail,
+)
 from jaxcur.stats._grid import grid_cutoff, grid_cutoff_exact, grid_thresholds
 from jaxcur.stats._group_sort import group_sort
 from jaxcur.stats._intervals import clopper_pearson
@@ -16,6 +22,7 @@ from jaxcur.stats._multiple_testing import (
     storey_bh,
     tie_guard,
 )
+from jaxcur.stats._permutation import PermutationTestResult, permutation_test
 from jaxcur.stats._quantiles import weighted_quantile
 from jaxcur.stats._sort import (
     argsort,
@@ -29,9 +36,14 @@ from jaxcur.stats._sort import (
 from jaxcur.stats._student_t import student_t_quantile, student_t_tail
 
 __all__ = [
+    "PermutationTestResult",
     "adjust_p_values",
     "argsort",
     "benjamini_hochberg",
+    "brownian_maximum_cdf",
+    "brownian_maximum_tail",
+    "brownian_range_cdf",
+    "brownian_range_tail",
     "clopper_pearson",
     "count_at_most",
     "count_below",
@@ -42,6 +54,7 @@ __all__ = [
     "group_sort",
     "isotonic_regression",
     "order_keys",
+    "permutation_test",
     "quantile_bh",
     "ranks",
     "sort",

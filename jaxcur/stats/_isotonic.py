@@ -1,6 +1,11 @@
-"""Least squares under an order: pool adjacent violators, in one compiled loop."""
+"""Least squares under an order: pool adjacent violators, in three equal forms.
 
-from typing import NamedTuple
+A loop over rows is best on a CPU, merging of halves on an accelerator, and SciPy's
+compiled loop wherever the numbers are at hand.
+"""
+
+import functools
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +14,18 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from jaxcur._base import as_float, check_rank, check_same_length, is_concrete
+from jaxcur._base import (
+    as_float,
+    check_choice,
+    check_rank,
+    check_same_length,
+    is_concrete,
+)
+from jaxcur.stats._isotonic_merge import merged_blocks
+
+_METHODS = ("auto", "sequential", "parallel", "host")
+# Below this many rows a call of a compiled program costs less than the way to SciPy.
+_HOST_ROWS = 20_000
 
 
 def isotonic_regression(
@@ -17,6 +33,7 @@ def isotonic_regression(
     weights: Real[ArrayLike, " n"] | None = None,
     *,
     increasing: bool = True,
+    method: Literal["auto", "sequential", "parallel", "host"] = "auto",
 ) -> Float[Array, " n"]:
     """The monotone sequence nearest to `values` in weighted least squares.
 
@@ -33,6 +50,11 @@ def isotonic_regression(
             A row of weight zero changes nothing: it gets the fitted value of the last
             row of positive weight before it, or of the first one.
         increasing: False fits a sequence that does not increase. Static.
+        method: how it is computed; the answers agree up to rounding. "sequential" is
+            one compiled loop over the rows, "parallel" merges the fits of halves in
+            log2(n) rounds, "host" calls SciPy and needs values that are not traced.
+            "auto" takes "host" for many rows on a CPU outside of a trace, otherwise
+            "sequential" on a CPU and "parallel" elsewhere. Static.
 
     Returns:
         shape (n,), monotone, the common float dtype of the inputs. NaN for invalid
@@ -40,11 +62,13 @@ def isotonic_regression(
 
     Raises:
         ValueError: unequal lengths, n = 0, a negative, infinite or NaN weight, weights
-            that are all zero, or a value of positive weight that is not finite.
+            that are all zero, a value of positive weight that is not finite, or
+            `method="host"` inside a transformation.
 
     Transformations: jit, vmap, and grad in `values` and `weights` (where no block is
     about to merge or to split).
-    Cost: 2 n steps of constant work, O(n) memory.
+    Cost: 2 n steps of constant work ("parallel": O(n) work in each of log2(n) rounds),
+    O(n) memory.
 
     Source: Barlow, Bartholomew, Bremner and Brunk, "Statistical Inference under Order
     Restrictions", 1972: the pool adjacent violators algorithm.
@@ -65,8 +89,64 @@ def isotonic_regression(
     check_same_length("values", values, "weights", weights)
     if values.shape[0] == 0:
         raise ValueError("`values` must hold at least one row, got shape (0,)")
+    check_choice("method", method, _METHODS)
     _check_values(values, weights)
-    return pool_adjacent_violators(values, weights, increasing=bool(increasing))
+    if method == "host" or (method == "auto" and _is_for_host(values, weights)):
+        return _on_host(values, weights, increasing=bool(increasing))
+    return pool_adjacent_violators(
+        values, weights, increasing=bool(increasing), method=method
+    )
+
+
+@functools.cache
+def scipy_pav():
+    """SciPy's loop, or None before SciPy 1.12."""
+    try:
+        from scipy.optimize import isotonic_regression as by_scipy
+    except ImportError:
+        return None
+    return by_scipy
+
+
+def _is_for_host(values: Array, weights: Array) -> bool:
+    if values.shape[0] < _HOST_ROWS or not is_concrete(values, weights):
+        return False
+    on_cpu = all(device.platform == "cpu" for device in values.devices())
+    return on_cpu and scipy_pav() is not None
+
+
+def _on_host(values: Array, weights: Array, *, increasing: bool) -> Array:
+    if not is_concrete(values, weights):
+        raise ValueError(
+            '`method="host"` needs values that are not traced; '
+            'use method="auto" under jit, vmap or grad'
+        )
+    if scipy_pav() is None:
+        return pool_adjacent_violators(values, weights, increasing=increasing)
+    fitted = host_isotonic(
+        np.asarray(values), np.asarray(weights), increasing=increasing
+    )
+    return jnp.asarray(fitted, values.dtype)
+
+
+def host_isotonic(
+    values: np.ndarray, weights: np.ndarray, *, increasing: bool = True
+) -> np.ndarray:
+    """`isotonic_regression` of checked NumPy arrays, in float64.
+
+    Needs SciPy 1.12.
+    """
+    by_scipy = scipy_pav()
+    assert by_scipy is not None
+    values = np.asarray(values, np.float64)
+    present = weights > 0
+    if present.all():
+        uniform = (weights == weights[0]).all()
+        heavy = None if uniform else np.asarray(weights, np.float64)
+        return by_scipy(values, weights=heavy, increasing=increasing).x
+    heavy = np.asarray(weights[present], np.float64)
+    fitted = by_scipy(values[present], weights=heavy, increasing=increasing).x
+    return fitted[np.maximum(np.cumsum(present) - 1, 0)]
 
 
 def _check_values(values: Array, weights: Array) -> None:
@@ -157,9 +237,17 @@ def _blocks(values: Array, weights: Array) -> tuple[Array, Array]:
     return jnp.maximum(jnp.cumsum(opened) - 1, 0), stack.means
 
 
-@jax.jit(static_argnames=("increasing",))
+def _loop_blocks(values: Array, weights: Array) -> Array:
+    return _blocks(values, weights)[0]
+
+
+@jax.jit(static_argnames=("increasing", "method"))
 def pool_adjacent_violators(
-    values: Array, weights: Array, *, increasing: bool = True
+    values: Array,
+    weights: Array,
+    *,
+    increasing: bool = True,
+    method: str = "sequential",
 ) -> Array:
     """`isotonic_regression` without the checks."""
     n = values.shape[0]
@@ -172,15 +260,24 @@ def pool_adjacent_violators(
     center = jnp.sum(weights * signed) / jnp.where(mass > 0, mass, 1)
     center = jax.lax.stop_gradient(center)
     signed = jnp.where(present, signed - center, 0)
-    block, means = _blocks(
-        jax.lax.stop_gradient(signed), jax.lax.stop_gradient(weights)
-    )
-    # The loop only decides which rows are pooled. The means are taken again from the
-    # rows, about the value the loop came to: fewer roundings, and a gradient.
+    held = jax.lax.stop_gradient((signed, weights))
+    if method == "sequential":
+        block = _loop_blocks(*held)
+    elif method == "parallel":
+        block = merged_blocks(*held)
+    else:
+        block = jax.lax.platform_dependent(
+            *held, cpu=_loop_blocks, default=merged_blocks
+        )
+    # The loop only decides which rows are pooled. The means are taken from the rows,
+    # and once more about that value: fewer roundings, and a gradient.
+    mass = jax.ops.segment_sum(weights, block, n, indices_are_sorted=True)
+    mass = jnp.where(mass > 0, mass, 1)
+    total = jax.ops.segment_sum(weights * signed, block, n, indices_are_sorted=True)
+    means = jax.lax.stop_gradient(total / mass)
     deviation = weights * (signed - means[block])
     total = jax.ops.segment_sum(deviation, block, n, indices_are_sorted=True)
-    mass = jax.ops.segment_sum(weights, block, n, indices_are_sorted=True)
-    fitted = means + total / jnp.where(mass > 0, mass, 1)
+    fitted = means + total / mass
     # Rounding may leave neighbouring blocks of equal mean an ulp out of order.
     fitted = jax.lax.cummax(fitted[block]) + center
     return jnp.where(legal, fitted if increasing else -fitted, jnp.nan)

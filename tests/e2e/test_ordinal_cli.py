@@ -126,6 +126,22 @@ def test_json_holds_the_same_numbers(table, tmp_path, capsys, frame):
     assert document["classes"] == LABELS and document["status"] == "ok"
     assert document["sign"].endswith("to lower classes")
     assert document["kkt_residual"] < 1e-9
+    with jax.enable_x64(True):
+        found = ordinal.debiased_intervals(X, y, num_classes=3, regularization=0.01)
+        probs = ordinal.predict_proba(expected, X)[:, -1]
+    assert document["estimates"] == "debiased"
+    assert_close([t["estimates"] for t in terms], found.coefficients, rtol=1e-9)
+    z = np.array([t["estimates"] for t in terms])
+    z = z / np.array([t["std_errors"] for t in terms])
+    assert_close([t["z"] for t in terms], z, rtol=1e-9)
+    assert all(0 <= p <= 1 for t in terms for p in t["p_values"])
+    rare = document["rare_class"]
+    assert rare["class"] == "severe"
+    assert_close(rare["observed"], float(np.mean(y == 2)), rtol=1e-12)
+    row = rare["highest"]["row"] - 1
+    assert row == int(np.argmax(probs))
+    ends = [rare["highest"]["lower"], rare["highest"]["upper"]]
+    assert_close(ends, found.rare_interval[row], rtol=1e-9)
 
 
 def test_a_formula_and_a_class_that_is_dropped(tmp_path, capsys, frame):

@@ -1,16 +1,18 @@
 """Ordinal regression of a column: labels in, labels out, and words about them."""
 
+import dataclasses
 import functools
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from jaxcur import frames, ordinal
 from jaxcur.data import TableError
 from jaxcur.frames._ordinal_outcome import read_outcome, settle
-from jaxcur.frames._ordinal_text import _proportionality, direction
+from jaxcur.frames._ordinal_text import _inference, _odds, _proportionality, direction
 from tests.helpers import assert_close
 
 # One shape for all tables, so that one program serves all tests.
@@ -314,6 +316,70 @@ def test_intervals_of_the_rare_class_are_debiased(fitted):
         fitted.rare_probability(confidence_level=95)
 
 
+def test_errors_of_a_penalised_fit_are_debiased(fitted):
+    X, y = numbers()
+    found = fitted.inference(0.9)
+    with jax.enable_x64(True):
+        expected = ordinal.debiased_intervals(
+            X, y, num_classes=3, regularization=STRENGTH, confidence_level=0.9
+        )
+    assert found.attrs["estimates"] == "debiased"
+    estimate = found.estimate.to_numpy().reshape(4, 2)
+    assert_close(estimate, expected.coefficients, rtol=1e-12)
+    ends = found[["lower", "upper"]].to_numpy().reshape(4, 2, 2)
+    assert_close(ends, expected.coefficients_interval, rtol=1e-9)
+    z = found.z.to_numpy()
+    assert_close(z, (found.estimate / found.std_error).to_numpy(), rtol=1e-12)
+    assert_close(found.p_value.to_numpy(), 2 * norm.sf(np.abs(z)), rtol=1e-12)
+
+
+def test_errors_without_a_penalty_are_those_of_maximum_likelihood(table):
+    X, y = numbers()
+    result = fit(table, regularization=0.0)
+    found = result.inference()
+    with jax.enable_x64(True):
+        expected = ordinal.standard_errors(result.exact, X, y)
+    assert found.attrs["estimates"] == "maximum likelihood"
+    error = found.std_error.to_numpy().reshape(4, 2)
+    assert_close(error, expected.coefficients, rtol=1e-12)
+    estimate = found.estimate.to_numpy()
+    assert_close(estimate, result.exact.coefficients.ravel(), rtol=1e-12)
+    lines = _inference(result, 0.95)
+    assert lines[0].startswith("maximum likelihood")
+    assert lines[1].split()[:2] == ["dose", "none|mild"]
+    assert lines[2].split()[0] == "mild|severe"
+
+
+def test_a_coefficient_that_boundaries_share_has_one_line(fitted, monkeypatch):
+    same = {"estimate": 1.5, "std_error": 0.5, "z": 3.0, "p_value": 0.0027}
+    same = {name: np.full((4, 2), value) for name, value in same.items()}
+    monkeypatch.setattr(
+        "jaxcur.frames._ordinal_text.coefficient_inference",
+        lambda fitted, level: (same, "debiased"),
+    )
+    lines = _inference(fitted, 0.95)
+    assert len(lines) == 1 + 4 + 1
+    assert lines[1].split() == ["dose", "all", "1.500", "0.5000", "3.00", "0.0027"]
+
+
+def test_rows_are_counted_from_one_or_named(table, fitted):
+    probs = fitted.predict_proba()["severe"]
+    row = int(probs.to_numpy().argmax())
+    assert f"highest (row {row + 1})" in fitted.summary()
+    assert f"highest (row id{row})" in fit(table).summary()
+
+
+def test_odds_are_spoken_of_with_the_logit_only(fitted):
+    probit = dataclasses.replace(
+        fitted, exact=dataclasses.replace(fitted.exact, link="probit")
+    )
+    probit.__dict__["_proportionality"] = fitted.proportionality()
+    lines = _proportionality(probit)
+    assert lines[0].startswith("same at every boundary") and "odds" not in lines[0]
+    assert any("is not" in line for line in lines[1:-1])
+    assert _odds(probit) == []
+
+
 def test_the_summary_says_it_in_words(fitted):
     text = str(fitted)
     for words in (
@@ -330,7 +396,7 @@ def test_the_summary_says_it_in_words(fitted):
         assert words in text, words
     lines = {
         line.split()[0]: line
-        for line in text.partition("odds ratio")[0].splitlines()
+        for line in text.partition("debiased  ")[0].splitlines()
         if line
     }
     assert "to HIGHER classes" in lines["dose"]
@@ -394,17 +460,35 @@ def test_classes_that_separate_have_no_intervals_and_no_tests(table):
         assert rare[["debiased", "lower", "upper"]].isna().all(axis=None)
         assert rare.estimate.between(0, 1).all()
         assert result.proportionality().p_value.isna().all()
+        inference = result.inference()
+        assert inference.drop(columns=["term", "boundary"]).isna().all(axis=None)
     text = penalised.summary()
     assert "no intervals: without a penalty there is no finite fit" in text
-    assert "n/a: columns are collinear, or classes separate)" in text
+    assert "n/a: a constant column, or classes separate)" in text
     assert "certificate          ok" in text
     assert "diverging" in free.summary()
 
 
-def test_columns_twice_are_fitted_and_not_tested(table):
+def test_columns_twice_have_tests_and_no_errors(table):
     result = fit(table.assign(noise=table.dose))
-    assert result.proportionality().p_value.isna().all()
+    p_value = result.proportionality().p_value
+    # Freeing either of them frees the same boundary.
+    assert_close(p_value["noise"], p_value["dose"], rtol=1e-5)
+    assert p_value["marker"] < 1e-3
+    assert result.inference().std_error.isna().all()
     assert "no intervals: the information is singular" in result.summary()
+
+
+def test_a_constant_column_leaves_the_others_their_tests(table):
+    result = fit(table.assign(noise=7.5))
+    assert (result.coefficients().loc["noise"] == 0).all()
+    p_value = result.proportionality().p_value
+    assert np.isnan(p_value["noise"]) and p_value["marker"] < 1e-3
+    found = result.inference().set_index("term")
+    assert found.std_error["noise"].isna().all()
+    assert (found.std_error.drop("noise") > 0).all()
+    assert result.rare_probability().notna().all(axis=None)
+    assert "n/a: a constant column, or classes separate)" in result.summary()
 
 
 # The choice of the strength.

@@ -50,6 +50,28 @@ def test_a_positive_coefficient_moves_mass_to_lower_classes():
     assert_close(higher * lower, np.ones((P, K - 1)), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("x64")
+def test_two_classes_are_the_logistic_lasso():
+    X, y = sample()
+    X, y = X.astype(float), (y > 0).astype(int)
+    result = ordinal.fit(X, y, num_classes=2, regularization=0.02)
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    beta = np.asarray(result.coefficients)[:, 0] * X.std(axis=0)
+    alpha = float(result.intercepts[0]) + np.asarray(result.coefficients)[
+        :, 0
+    ] @ X.mean(axis=0)
+    below = 1 / (1 + np.exp(-(alpha + Z @ beta)))
+    slope = Z.T @ (below - (y == 0)) / N
+    assert abs(np.mean(below - (y == 0))) < 1e-9
+    there = beta != 0
+    assert 0 < there.sum() < P
+    assert np.abs(slope + 0.02 * np.sign(beta))[there].max() < 1e-9
+    assert np.abs(slope)[~there].max() <= 0.02
+    for penalty in (ordinal.NonParallel(), ordinal.Parallel()):
+        other = ordinal.fit(X, y, num_classes=2, regularization=0.02, penalty=penalty)
+        assert_close(other.coefficients, result.coefficients, rtol=0, atol=1e-9)
+
+
 def test_a_constant_column_has_coefficient_zero():
     X, y = sample()
     for value in (0.0, 0.1, 12345.678):

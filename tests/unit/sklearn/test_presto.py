@@ -130,6 +130,17 @@ def test_the_strength_is_chosen_by_cross_validation():
     assert (other.cross_validation_.folds != found.folds).any()
 
 
+def test_a_class_of_weight_zero_is_left_out_aloud():
+    X, y = table()
+    weights = (y != 1).astype(float)
+    with pytest.warns(UserWarning, match="zero in all rows of class 1, which is left"):
+        fitted = model().fit(X, y, sample_weight=weights)
+    assert fitted.classes_.tolist() == [0, 2]
+    kept = model(levels=[0, 1, 2], unobserved="drop")
+    probs = kept.fit(X, y, sample_weight=weights).predict_proba(X)
+    assert probs.shape == (512, 3) and not probs[:, 1].any()
+
+
 def test_rows_of_weight_zero_take_no_part_in_folds():
     X, y = table()
     weights = (np.arange(512) % 3 > 0).astype(float)
