@@ -2,12 +2,15 @@
 
 Each subpackage answers one kind of question; importing `jaxcur` loads none of them.
 
+* `calibration`: measure how far probabilities are from frequencies, test it, repair it,
+  train for it.
 * `conformal`: select candidates with the false discovery rate under control;
   prediction sets with guaranteed coverage; conformal risk control.
 * `debiased`: regressions and other estimates from machine labels, made valid by a few
   gold labels; `frames` fits them to data frames by formula.
 * `ordinal`: regressions for ordered classes, the rare one last, shrunk towards
   proportional odds and certified.
+* `ot`: optimal transport between weighted samples: streamed, differentiable, certified.
 * `learners`: fitted predictors behind one protocol, with closed-form leave-one-out.
 * `solvers`: exact minimisers of smooth losses with an absolute-value penalty.
 * `stats`: ranks, multiple testing, weighted quantiles, exact intervals for rates.
@@ -21,6 +24,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _SUBPACKAGES = (
+    "calibration",
     "conformal",
     "data",
     "debiased",
@@ -28,6 +32,7 @@ _SUBPACKAGES = (
     "guarantees",
     "learners",
     "ordinal",
+    "ot",
     "plots",
     "sklearn",
     "solvers",

@@ -1,6 +1,7 @@
 """Every guarantee of the library, in the order of the documentation."""
 
 from jaxcur.guarantees import (
+    _calibration,
     _debiased,
     _neighbours,
     _optcs,
@@ -21,4 +22,5 @@ GUARANTEES: tuple[Guarantee, ...] = (
     *_optcs.GUARANTEES,
     *_debiased.GUARANTEES,
     *_ordinal.GUARANTEES,
+    *_calibration.GUARANTEES,
 )

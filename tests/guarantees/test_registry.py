@@ -71,6 +71,8 @@ SLOW = {
     }
     or name.startswith("ordinal/")
     and name != "ordinal/nominal-small"
+    or name.startswith("calibration/")
+    and name not in {"calibration/under-confidence", "calibration/dual-radius"}
 }
 
 

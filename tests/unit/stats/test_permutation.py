@@ -78,7 +78,8 @@ def test_level_is_exact_and_a_test_without_the_observed_statistic_is_not():
     smeared = p_values - np.random.default_rng(0).random(replications) / 20
     assert kstest(smeared, "uniform").pvalue > 0.01
     mutant = np.mean(np.asarray(found.null) >= np.asarray(found.statistic)[:, None], 1)
-    assert (mutant <= level).mean() > level + slack
+    # With 19 permutations it rejects at 0.05 exactly as often; the next step is wrong.
+    assert (mutant <= 1 / 19 + 1e-6).mean() > 1 / 19 + slack
 
 
 @pytest.mark.parametrize(
