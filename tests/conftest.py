@@ -14,9 +14,16 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 def _prepare_environment() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_force_host_platform_device_count" not in flags:
-        flags = f"{flags} --xla_force_host_platform_device_count=4".strip()
-        os.environ["XLA_FLAGS"] = flags
+    wanted = {
+        "--xla_force_host_platform_device_count": "4",
+        # Nearly all the time goes into compiling: machine code is left unpolished. The
+        # graph is optimised as ever, which is what changes numbers.
+        "--xla_backend_optimization_level": "0",
+    }
+    for flag, value in wanted.items():
+        if flag not in flags:
+            flags = f"{flags} {flag}={value}".strip()
+    os.environ["XLA_FLAGS"] = flags
     # Compiling costs more than most tests: keep the programs between runs and share
     # them between the xdist workers.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax"))
