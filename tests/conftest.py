@@ -68,7 +68,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Deselect tests marked slow or gpu unless they are asked for."""
+    """Deselect tests marked slow or gpu unless they are asked for.
+
+    `slow.txt` lists further slow ones: parameters of tests that run by default with
+    other parameters, see `choose_slow.py`.
+    """
+    listed = set((_ROOT / "tests" / "slow.txt").read_text("utf-8").split("\n"))
+    for item in items:
+        if item.nodeid in listed:
+            item.add_marker(pytest.mark.slow)
     expression = config.getoption("markexpr", "") or ""
     unwanted = {
         marker

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import jaxcur
-from jaxcur.cli import _demo, _estimate, _ordinal, _select, _verify
+from jaxcur.cli import _calibrate, _demo, _estimate, _ordinal, _select, _verify
 from jaxcur.cli._errors import CommandError
 
 _EPILOG = """\
@@ -26,6 +26,9 @@ examples:
 
   jaxcur ordinal patients.csv --outcome stage --order none,mild,severe
       regression of ordered classes, the last of them rare
+
+  jaxcur calibrate scores.csv --prob p --label y --out repaired.csv
+      are these probabilities right? and the same table with right ones
 
   jaxcur verify
       check by simulation the promises this library makes
@@ -62,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser
     )
-    for module in (_select, _estimate, _ordinal, _verify, _demo):
+    for module in (_select, _estimate, _ordinal, _calibrate, _verify, _demo):
         module.add_parser(commands)
     return parser
 

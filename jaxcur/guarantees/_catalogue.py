@@ -6,6 +6,7 @@ from jaxcur.guarantees import (
     _neighbours,
     _optcs,
     _ordinal,
+    _ot,
     _p_values,
     _selection,
     _sets,
@@ -23,4 +24,5 @@ GUARANTEES: tuple[Guarantee, ...] = (
     *_debiased.GUARANTEES,
     *_ordinal.GUARANTEES,
     *_calibration.GUARANTEES,
+    *_ot.GUARANTEES,
 )

@@ -36,7 +36,7 @@ def two_sample_test(
     Guarantee: if the n + m points are exchangeable (independent and of one law, say),
     P(p_value <= u) <= u for every u, whatever n, m, epsilon and the number of
     permutations; with 19 permutations the level 0.05 is attained up to ties. Verified
-    by: tests/unit/stats/test_permutation.py and tests/unit/ot/test_two_sample.py.
+    by: `jaxcur verify ot/two-sample`.
 
     Args:
         x: shape (n, d).

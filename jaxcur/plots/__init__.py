@@ -10,6 +10,7 @@ from jaxcur.plots._ordinal import (
     coefficient_path,
     rare_calibration,
 )
+from jaxcur.plots._reliability import reliability_diagram
 from jaxcur.plots._style import PALETTE, figure, save_png, style
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "prediction_cut",
     "rare_calibration",
     "rate_curves",
+    "reliability_diagram",
     "save_png",
     "style",
 ]

@@ -35,7 +35,7 @@ def test_every_console_block_prints_what_it_shows(tmp_path, monkeypatch):
             command, _, expected = code.partition("\n")
             assert perform(command.removeprefix("$ "), tmp_path) == expected
             shown += 1
-    assert shown == 11
+    assert shown == 13
 
 
 def test_every_shell_line_and_every_option_exists(capsys):
@@ -47,7 +47,7 @@ def test_every_shell_line_and_every_option_exists(capsys):
         if language == "shell"
         for line in code.splitlines()
     ]
-    assert len(lines) == 7
+    assert len(lines) == 8
     for line in lines:
         parser.parse_args(shlex.split(line)[1:])
     commands = parser._subparsers._group_actions[0].choices
@@ -58,7 +58,7 @@ def test_every_shell_line_and_every_option_exists(capsys):
         for name in action.option_strings
     }
     assert set(re.findall(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*", text)) <= options
-    tables = ("select", "estimate", "ordinal")
+    tables = ("select", "estimate", "ordinal", "calibrate")
     for action in (action for name in tables for action in commands[name]._actions):
         names = [n for n in action.option_strings if n not in ("-h", "--help")]
         assert all(f"`{name} " in text or f"`{name}`" in text for name in names)

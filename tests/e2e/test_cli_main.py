@@ -34,7 +34,7 @@ def test_help_and_version_come_at_once_and_load_nothing_heavy(option):
     assert expected in done.stdout
 
 
-@pytest.mark.parametrize("command", ["select", "verify", "demo"])
+@pytest.mark.parametrize("command", ["select", "calibrate", "verify", "demo"])
 def test_every_command_has_help_with_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

@@ -17,6 +17,7 @@ CHAPTERS: tuple[str, ...] = (
     "labels",
     "stream",
     "rare",
+    "confident",
 )
 
 

@@ -1,0 +1,1 @@
+"""Calibrated probability estimation: does it help, and where?"""

@@ -1,0 +1,57 @@
+"""Write slow.txt: which parameters of slow tests run only when asked for.
+
+python tests/choose_slow.py REPORT.xml [--seconds 2.0]
+
+REPORT.xml comes from `pytest --junitxml=REPORT.xml --run-slow` or from a default run. Of
+every parametrised test the quickest parameter stays in the default run, and the others
+stay while the test as a whole takes less than the given seconds. No test function leaves
+the default run altogether; the marker `slow` is for that.
+"""
+
+import argparse
+import collections
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def node_id(case: ET.Element) -> str:
+    """The node id of a test in a report."""
+    return case.attrib["classname"].replace(".", "/") + ".py::" + case.attrib["name"]
+
+
+def choose(times: dict[str, float], seconds: float) -> list[str]:
+    """Node ids beyond the budget of their test, quickest kept first."""
+    tests = collections.defaultdict(list)
+    for name, time in times.items():
+        tests[re.sub(r"\[.*", "", name)].append((time, name))
+    chosen = []
+    for variants in tests.values():
+        spent = 0.0
+        for i, (time, name) in enumerate(sorted(variants)):
+            spent += time
+            if i and spent > seconds:
+                chosen.append(name)
+    return sorted(chosen)
+
+
+def main() -> None:
+    """Read a report and write the list."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("report", type=Path)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--keep", action="append", default=[], help="prefix to keep")
+    options = parser.parse_args()
+    cases = ET.parse(options.report).getroot().iter("testcase")
+    times = {node_id(case): float(case.attrib["time"]) for case in cases}
+    times = {n: t for n, t in times.items() if not n.startswith(tuple(options.keep))}
+    chosen = choose(times, options.seconds)
+    (HERE / "slow.txt").write_text("\n".join(chosen) + "\n", encoding="utf-8")
+    print(f"{len(chosen)} of {len(times)} on request, {sum(times[n] for n in chosen):.0f}")
+    print(f"of {sum(times.values()):.0f} seconds")
+
+
+if __name__ == "__main__":
+    main()
