@@ -2,10 +2,10 @@
 
 python tests/choose_slow.py REPORT.xml [--seconds 2.0]
 
-REPORT.xml comes from `pytest --junitxml=REPORT.xml --run-slow` or from a default run. Of
-every parametrised test the quickest parameter stays in the default run, and the others
-stay while the test as a whole takes less than the given seconds. No test function leaves
-the default run altogether; the marker `slow` is for that.
+REPORT.xml comes from `pytest --junitxml=REPORT.xml` with an empty slow.txt. Of every
+parametrised test the quickest parameter stays in the default run, and the others stay
+while the test as a whole takes less than the given seconds. No test function leaves the
+default run altogether; the marker `slow` is for that.
 """
 
 import argparse
@@ -49,7 +49,9 @@ def main() -> None:
     times = {n: t for n, t in times.items() if not n.startswith(tuple(options.keep))}
     chosen = choose(times, options.seconds)
     (HERE / "slow.txt").write_text("\n".join(chosen) + "\n", encoding="utf-8")
-    print(f"{len(chosen)} of {len(times)} on request, {sum(times[n] for n in chosen):.0f}")
+    print(
+        f"{len(chosen)} of {len(times)} on request, {sum(times[n] for n in chosen):.0f}"
+    )
     print(f"of {sum(times.values()):.0f} seconds")
 
 

@@ -110,7 +110,7 @@ def reliability_model(
     numpyro.factor("rows", jnp.sum(weights * (xlogy(y, p) + xlog1py(1 - y, -p))))
 
 
-def _curve(sites: dict[str, Array], f: Array, kind: str, num_knots: int) -> Array:
+def _curve(sites: dict[str, Any], f: Array, kind: str, num_knots: int) -> Array:
     """The curve at forecasts f, kept off 0 and 1 by one rounding unit."""
     dtype = f.dtype
     epsilon = jnp.finfo(dtype).eps

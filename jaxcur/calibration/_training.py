@@ -167,7 +167,7 @@ def _fingerprint(parts: tuple[Any, ...]) -> str:
 
 def _save(path: Path, state: _State, fingerprint: str) -> None:
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-    named = {f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}
+    named: dict[str, Any] = {f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}
     part = path.with_name(path.name + ".part")
     with open(part, "wb") as file:
         np.savez(file, fingerprint=np.array(fingerprint), **named)

@@ -1,6 +1,7 @@
 """Calibration: levels of the tests, their power, bands, Venn-Abers, certificates."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +127,7 @@ _EXACT = Guarantee(
 )
 
 
-def _under_confident(alternative: str) -> Replicate:
+def _under_confident(alternative: Literal["two-sided", "greater"]) -> Replicate:
     def run(key: Array) -> dict[str, Array]:
         key_x, key_y = jax.random.split(key)
         score = jax.random.normal(key_x, (300,))

@@ -84,7 +84,8 @@ def predict_proba(
         >>> x = jnp.arange(8.0)[:, None]
         >>> y = jnp.array([0, 0, 1, 0, 1, 2, 1, 2])
         >>> result = ordinal.fit(x, y, num_classes=3, regularization=0.05)
-        >>> np.asarray(ordinal.predict_proba(result, jnp.array([[3.5]])), float).round(2)
+        >>> probs = ordinal.predict_proba(result, jnp.array([[3.5]]))
+        >>> np.asarray(probs, float).round(2)
         array([[0.27, 0.62, 0.11]])
     """
     check_choice("repair", repair, REPAIRS)
