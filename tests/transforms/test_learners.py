@@ -48,7 +48,9 @@ def test_jit_vmap_and_precision(name):
         exact = jax.tree.map(lambda *rows: np.stack(rows), *eager)
         batched = jax.jit(jax.vmap(lambda *data: outputs(learner, *data)))(*DATA)
         assert all(leaf.dtype == np.float64 for leaf in jax.tree.leaves(batched))
-        assert_close(batched, exact, rtol=1e-8, atol=1e-9)
+        # Adam divides a gradient that is zero up to rounding by its epsilon of 1e-8.
+        bar = 1e-6 if name == "mlp" else 1e-9
+        assert_close(batched, exact, rtol=10 * bar, atol=bar)
     single = jax.jit(outputs)(learner, *(x[0].astype(np.float32) for x in DATA))
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(single))
     first = jax.tree.map(lambda x: x[0], exact)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -86,7 +87,9 @@ def free_port():
 
 @pytest.mark.parametrize("devices_each", [1, 2])
 def test_two_processes_equal_one_device(single, tmp_path, devices_each):
-    flags = f"--xla_force_host_platform_device_count={devices_each}"
+    # The other flags as here: bits are compared.
+    count = "xla_force_host_platform_device_count="
+    flags = re.sub(rf"({count})\d+", rf"\g<1>{devices_each}", os.environ["XLA_FLAGS"])
     environment = {
         **os.environ,
         "XLA_FLAGS": flags,
