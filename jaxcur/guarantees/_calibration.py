@@ -200,20 +200,20 @@ _BAND = Guarantee(
 
 
 def _venn_abers(other: bool) -> Replicate:
-    """Twenty calibration rows and one new row: the forecast of its own label."""
+    """Twenty calibration rows and new ones: the forecast of each one's own label."""
 
     def run(key: Array) -> dict[str, Array]:
         key_x, key_y = jax.random.split(key)
-        x = jax.random.uniform(key_x, (21,))
-        y = (jax.random.uniform(key_y, (21,)) < _truth(x)).astype(x.dtype)
+        x = jax.random.uniform(key_x, (100,))
+        y = (jax.random.uniform(key_y, (100,)) < _truth(x)).astype(x.dtype)
         low, high = calibration.fit_venn_abers(x[:20], y[:20]).interval(x[20:])
-        own = jnp.where((y[20] > 0) != other, high[0], low[0])
-        return {"p": own, "y": y[20]}
+        return {"p": jnp.where((y[20:] > 0) != other, high, low), "y": y[20:]}
 
     return run
 
 
-_OWN = verify.forecast_calibrated("p", "y")
+# Two bins: one that is hardly ever used would stay undecided.
+_OWN = verify.forecast_calibrated("p", "y", num_bins=2)
 _VENN = Guarantee(
     "calibration/venn-abers",
     "of the two Venn-Abers probabilities the one for the label that comes is "
