@@ -15,10 +15,12 @@ from jaxcur._base._levels import DECIMALS, decimal_float64, exact_fraction
 from jaxcur._base._progress import ProgressBar
 from jaxcur._base._pytree import register_dataclass
 from jaxcur._base._sampling import check_run_length, trouble
+from jaxcur._base._text import aligned, number, p_value
 
 __all__ = [
     "DECIMALS",
     "ProgressBar",
+    "aligned",
     "as_float",
     "check_choice",
     "check_no_nan",
@@ -30,6 +32,8 @@ __all__ = [
     "exact_fraction",
     "import_extra",
     "is_concrete",
+    "number",
+    "p_value",
     "register_dataclass",
     "resolve_uniforms",
     "trouble",

@@ -12,7 +12,8 @@ from jaxtyping import Float, Integer, Real
 
 from jaxcur._base import check_choice
 from jaxcur.calibration._inputs import check_binary, check_multiclass
-from jaxcur.stats import isotonic_regression, sort_with_order
+from jaxcur.calibration._isotonic import fit_isotonic
+from jaxcur.stats import sort_with_order
 
 Kind = Literal["bin", "kernel", "isotonic"]
 KINDS = ("bin", "kernel", "isotonic")
@@ -78,16 +79,18 @@ def cape_targets(
         if not isinstance(count, (int, np.integer)) or count < 1:
             raise ValueError(f"`{name}` must be a positive integer, got {count!r}")
     options = {"kind": kind, "num_bins": int(num_bins), "window": int(window)}
-    is_weighted = weights is not None
-    if np.ndim(probs) == 1:
-        f, y, w = check_binary(probs, labels, weights)
+
+    def one(f: Array, y: Array, w: Array) -> Array:
+        if kind == "isotonic":
+            return fit_isotonic(f, y, weights=w)(f)
         width = jnp.asarray(bandwidth, f.dtype)
-        return _targets(f, y, w, width, is_weighted=is_weighted, **options)
+        return _targets(f, y, w, width, is_weighted=weights is not None, **options)
+
+    if np.ndim(probs) == 1:
+        return one(*check_binary(probs, labels, weights))
     p, y, w = check_multiclass(probs, labels, weights)
-    width = jnp.asarray(bandwidth, p.dtype)
     hot = (y[:, None] == jnp.arange(p.shape[1])[None, :]).astype(p.dtype)
-    one = partial(_targets, is_weighted=is_weighted, **options)
-    found = jax.vmap(one, in_axes=(1, 1, None, None), out_axes=1)(p, hot, w, width)
+    found = jax.vmap(one, in_axes=(1, 1, None), out_axes=1)(p, hot, w)
     total = jnp.sum(found, axis=1, keepdims=True)
     found = found / jnp.where(total > 0, total, 1)
     return jnp.where(total == 0, 1 / p.shape[1], found)
@@ -100,9 +103,7 @@ def _targets(f, y, w, width, *, kind, num_bins, window, is_weighted):
     new = jnp.concatenate([jnp.ones(1, bool), f_sorted[1:] != f_sorted[:-1]])
     block = jnp.cumsum(new) - 1
     y = _block_means(y, w, block)
-    if kind == "isotonic":
-        found = isotonic_regression(y, _shared(w, block))
-    elif kind == "bin":
+    if kind == "bin":
         found = _slice_means(y, w, num_bins, is_weighted)
     else:
         width = jnp.where(width > 0, width, jnp.nan)
@@ -116,12 +117,6 @@ def _block_sums(values: Array, block: Array) -> Array:
     return jax.ops.segment_sum(
         values, block, num_segments=values.shape[0], indices_are_sorted=True
     )
-
-
-def _shared(w: Array, block: Array) -> Array:
-    """Weights evenly spread over rows with equal forecasts."""
-    count = _block_sums(jnp.ones_like(w), block)
-    return (_block_sums(w, block) / jnp.maximum(count, 1))[block]
 
 
 def _block_means(values: Array, w: Array, block: Array) -> Array:

@@ -1,7 +1,6 @@
 """Training a network on calibrated targets, with the best checkpoint kept."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable
 from functools import partial
@@ -18,11 +17,17 @@ from jaxtyping import Integer, Real
 from jaxcur._base import ProgressBar, is_concrete, register_dataclass
 from jaxcur.calibration._cape import KINDS, Kind, cape_targets
 from jaxcur.calibration._losses import cross_entropy
+from jaxcur.calibration._training_state import (
+    after_epoch,
+    fingerprint_of,
+    is_over,
+    load,
+    save,
+    start_state,
+)
 
 Apply = Callable[[Any, Array], Array]
 """`apply(params, features) -> logits`, (n,) for two classes or (n, K)."""
-
-_LEAST_SCALE = 0.01
 
 
 @register_dataclass
@@ -46,20 +51,6 @@ class TrainingResult:
     training_loss: Array
     num_epochs: Array
     last_params: Any
-
-
-class _State(NamedTuple):
-    params: Any
-    memory: Any
-    best: Any
-    best_loss: Any
-    best_epoch: Any
-    scale: Any
-    stale: Any
-    plateau_loss: Any
-    epoch: Any
-    validation: Any
-    training: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +117,10 @@ def _default_optimizer() -> Any:
     return optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(1e-4, momentum=0.9))
 
 
-def _hard_targets(labels: Array, two_classes: bool, like: Array) -> Array:
-    if two_classes:
-        return labels.astype(like.dtype)
-    return jax.nn.one_hot(labels, like.shape[1], dtype=like.dtype)
+def _hard_targets(labels: Array, num_classes: int | None, dtype: Any) -> Array:
+    if num_classes is None:
+        return labels.astype(dtype)
+    return jax.nn.one_hot(labels, num_classes, dtype=dtype)
 
 
 def _check_rows(name: str, features: Any, labels: Any) -> tuple[Array, Array]:
@@ -156,62 +147,50 @@ def _check_labels(name: str, labels: Array, classes: int) -> Array:
     return labels.astype(jnp.int32)
 
 
-def _fingerprint(parts: tuple[Any, ...]) -> str:
-    digest = hashlib.sha256()
-    for part in jax.tree.leaves(parts):
-        if isinstance(part, (jax.Array, np.ndarray)):
-            digest.update(np.ascontiguousarray(part).tobytes())
-        digest.update(f"{getattr(part, 'shape', part)}".encode())
-    return digest.hexdigest()
+class _Data(NamedTuple):
+    features: Array
+    labels: Array
+    held: tuple[Array, Array]
+    num_classes: int | None
+    """None for one logit per row."""
 
 
-def _save(path: Path, state: _State, fingerprint: str) -> None:
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-    named: dict[str, Any] = {f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
-        np.savez(file, fingerprint=np.array(fingerprint), **named)
-    # Written aside and moved: an interruption leaves the checkpoint before.
-    os.replace(part, path)
-
-
-def _load(path: Path, state: _State, fingerprint: str) -> _State:
-    if not path.is_file():
-        return state
-    with np.load(path, allow_pickle=False) as stored:
-        if str(stored["fingerprint"]) != fingerprint:
-            raise ValueError(
-                f"`checkpoint` {str(path)!r} belongs to other data or settings; remove "
-                "it to start again, or name another file"
-            )
-        leaves, structure = jax.tree.flatten(state)
-        found = [stored[f"leaf_{i}"] for i in range(len(leaves))]
-    return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in found])
-
-
-def _after_epoch(state: _State, loss: float, factor: float, patience: int) -> _State:
-    """Keep the better parameters; halve the steps where validation stands still."""
-    epoch = int(state.epoch) + 1
-    if loss < float(state.best_loss):
-        state = state._replace(
-            best=state.params,
-            best_loss=jnp.asarray(loss, state.best_loss.dtype),
-            best_epoch=jnp.asarray(epoch, jnp.int32),
+def _prepare(
+    apply: Apply, params: Any, features: Any, labels: Any, validation: tuple[Any, Any]
+) -> _Data:
+    x, y = _check_rows("the training rows", features, labels)
+    held_x, held_y = _check_rows("`validation`", *validation)
+    if x.shape[1:] != held_x.shape[1:]:
+        raise ValueError(
+            f"`validation` must have features of shape {x.shape[1:]} like the training "
+            f"rows, got {held_x.shape[1:]}"
         )
-    # Like the usual schedule on a plateau: better means better by one part in 10^4.
-    if loss < float(state.plateau_loss) * (1 - 1e-4):
-        plateau, stale, scale = loss, 0, float(state.scale)
-    else:
-        plateau, stale = float(state.plateau_loss), int(state.stale) + 1
-        scale = float(state.scale)
-        if stale > patience:
-            scale, stale = max(scale * factor, _LEAST_SCALE), 0
-    return state._replace(
-        plateau_loss=jnp.asarray(plateau, state.plateau_loss.dtype),
-        stale=jnp.asarray(stale, jnp.int32),
-        scale=jnp.asarray(scale, state.scale.dtype),
-        epoch=jnp.asarray(epoch, jnp.int32),
-    )
+    shape = jax.eval_shape(apply, params, x).shape
+    if shape != x.shape[:1] and (len(shape) != 2 or shape[0] != x.shape[0]):
+        raise ValueError(
+            f"`apply` must return logits of shape (n,) or (n, K), got {shape} for "
+            f"{x.shape[0]} rows"
+        )
+    num_classes = None if len(shape) == 1 else shape[1]
+    y = _check_labels("the training rows", y, num_classes or 2)
+    held = (held_x, _check_labels("`validation`", held_y, num_classes or 2))
+    return _Data(x, y, held, num_classes)
+
+
+def _check_options(
+    kind: Any, period: Any, num_epochs: Any, batch_size: Any, plateau_factor: float
+) -> None:
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"`kind` must be one of {KINDS} or None, got {kind!r}")
+    for name, value in (
+        ("period", period),
+        ("num_epochs", num_epochs),
+        ("batch_size", batch_size),
+    ):
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"`{name}` must be a positive integer, got {value!r}")
+    if not 0 < plateau_factor <= 1:
+        raise ValueError(f"`plateau_factor` must be in (0, 1], got {plateau_factor}")
 
 
 def train_cape(
@@ -274,7 +253,8 @@ def train_cape(
         plateau_patience: epochs without improvement before that.
         stop_patience: epochs without a new best before training ends; None: never.
         key: shuffles the rows; epoch i uses fold_in(key, i).
-        checkpoint: file to save the state to after each epoch, and to resume from.
+        checkpoint: file to save the state to after each epoch, and to resume from with
+            the same data, settings, and functions of the same names.
         progress: True shows a bar, False none, None only on long runs in a terminal.
 
     Returns:
@@ -305,93 +285,61 @@ def train_cape(
         >>> found.validation_loss.shape, bool(found.best_epoch > 0)
         ((5,), True)
     """
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"`kind` must be one of {KINDS} or None, got {kind!r}")
-    for name, value in (
-        ("period", period),
-        ("num_epochs", num_epochs),
-        ("batch_size", batch_size),
-    ):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer, got {value!r}")
-    if not 0 < plateau_factor <= 1:
-        raise ValueError(f"`plateau_factor` must be in (0, 1], got {plateau_factor}")
-    x, y = _check_rows("the training rows", features, labels)
-    held_x, held_y = _check_rows("`validation`", *validation)
-    if x.shape[1:] != held_x.shape[1:]:
-        raise ValueError(
-            f"`validation` must have features of shape {x.shape[1:]} like the training "
-            f"rows, got {held_x.shape[1:]}"
-        )
-    shape = jax.eval_shape(apply, params, x).shape
-    if shape != x.shape[:1] and (len(shape) != 2 or shape[0] != x.shape[0]):
-        raise ValueError(
-            f"`apply` must return logits of shape (n,) or (n, K), got {shape} for "
-            f"{x.shape[0]} rows"
-        )
-    two_classes = len(shape) == 1
-    classes = 2 if two_classes else shape[1]
-    y = _check_labels("the training rows", y, classes)
-    held = (held_x, _check_labels("`validation`", held_y, classes))
+    _check_options(kind, period, num_epochs, batch_size, plateau_factor)
+    data = _prepare(apply, params, features, labels, validation)
     transformation = _default_optimizer() if optimizer is None else optimizer
     program = _Program(apply, transformation, loss, int(batch_size))
-
-    start = _log_loss(apply, params, held, batch_size)
-    number = partial(jnp.asarray, dtype=jnp.float32)
-    state = _State(
-        params=params,
-        memory=transformation.init(params),
-        best=params,
-        best_loss=number(start),
-        best_epoch=jnp.zeros((), jnp.int32),
-        scale=number(1.0),
-        stale=jnp.zeros((), jnp.int32),
-        plateau_loss=number(start),
-        epoch=jnp.zeros((), jnp.int32),
-        validation=jnp.full(num_epochs + 1, jnp.nan).at[0].set(start),
-        training=jnp.full(num_epochs, jnp.nan),
-    )
+    start = _log_loss(apply, params, data.held, batch_size)
+    state = start_state(params, transformation.init(params), start, num_epochs)
     path, fingerprint = None, ""
     if checkpoint is not None:
         path = Path(checkpoint)
-        settings = (kind, period, num_bins, window, bandwidth, num_epochs, batch_size)
-        schedule = (plateau_factor, plateau_patience, jax.random.key_data(key))
-        fingerprint = _fingerprint((settings, schedule, params, x, y, held))
-        state = _load(path, state, fingerprint)
+        averaging = (kind, period, num_bins, window, bandwidth)
+        schedule = (num_epochs, batch_size, plateau_factor, plateau_patience)
+        # Functions have no value to compare: their names must do.
+        names = (getattr(loss, "__qualname__", ""), str(jax.tree.structure(state)))
+        fingerprint = fingerprint_of(
+            (averaging, schedule, names, jax.random.key_data(key), params, data)
+        )
+        state = load(path, state, fingerprint)
 
-    averaged = partial(
-        cape_targets, num_bins=num_bins, window=window, bandwidth=bandwidth
-    )
+    def targets(epoch: int, params: Any) -> Array:
+        if kind is None or epoch % period:
+            return _hard_targets(data.labels, data.num_classes, data.features.dtype)
+        logits = _outputs(apply, params, data.features, batch_size)
+        return cape_targets(
+            _probabilities(logits),
+            data.labels,
+            kind=kind,
+            num_bins=num_bins,
+            window=window,
+            bandwidth=bandwidth,
+        )
+
     bar = ProgressBar("training", num_epochs, "epochs", progress)
     bar.update(int(state.epoch))
     try:
-        while int(state.epoch) < num_epochs and not _is_over(state, stop_patience):
+        while int(state.epoch) < num_epochs and not is_over(state, stop_patience):
             epoch = int(state.epoch)
-            logits = jnp.zeros(shape, x.dtype)
-            if kind is not None and epoch % period == 0:
-                logits = _outputs(apply, state.params, x, batch_size)
-                targets = averaged(_probabilities(logits), y, kind=kind)
-            else:
-                targets = _hard_targets(y, two_classes, logits)
-            trained, memory, loss = _epoch(
+            trained, memory, mean = _epoch(
                 program,
                 state.params,
                 state.memory,
                 state.scale,
-                x,
-                targets,
+                data.features,
+                targets(epoch, state.params),
                 jax.random.fold_in(key, epoch),
             )
-            value = _log_loss(apply, trained, held, batch_size)
+            value = _log_loss(apply, trained, data.held, batch_size)
             state = state._replace(
                 params=trained,
                 memory=memory,
                 validation=state.validation.at[epoch + 1].set(value),
-                training=state.training.at[epoch].set(loss),
+                training=state.training.at[epoch].set(mean),
             )
-            state = _after_epoch(state, value, plateau_factor, plateau_patience)
+            state = after_epoch(state, value, plateau_factor, plateau_patience)
             if path is not None:
-                _save(path, state, fingerprint)
+                save(path, state, fingerprint)
             bar.update(int(state.epoch), f", log loss {value:.4f}")
     finally:
         bar.close()
@@ -403,9 +351,3 @@ def train_cape(
         state.epoch,
         state.params,
     )
-
-
-def _is_over(state: _State, stop_patience: int | None) -> bool:
-    if stop_patience is None:
-        return False
-    return int(state.epoch) - int(state.best_epoch) >= stop_patience

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcur import calibration
+from jaxcur._base import p_value
 from jaxcur.cli._calibrate_methods import COMPARED, cross_fitted
-from jaxcur.cli._text import p_value
 
 # Up to here p-values are exact, by simulation; beyond, by the limit distribution.
 _EXACT_ROWS = 5_000

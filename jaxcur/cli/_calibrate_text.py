@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxcur._base import aligned, number, p_value
 from jaxcur.cli._calibrate_report import EPS, Estimate, Report
-from jaxcur.cli._text import aligned, number, p_value
 
 _METRICS = {
     "ece_debiased": "ECE, debiased",

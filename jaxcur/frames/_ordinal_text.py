@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxcur._base import aligned, number, p_value
 from jaxcur.frames._ordinal_inference import coefficient_inference, rare_interval
-from jaxcur.frames._text import aligned, number, p_value
 
 if TYPE_CHECKING:
     from jaxcur.frames._ordinal_result import OrdinalFrameResult

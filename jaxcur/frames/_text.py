@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxcur._base import aligned, number, p_value
+
 TITLES = ("surrogate only", "gold only", "debiased")
 # Below this the surrogate is said to be biased; above it, nothing is said to hold.
 _SMALL = 0.05
@@ -31,21 +33,6 @@ class Document:
     confidence_level: float
     reference: str
     remarks: tuple[tuple[str, str], ...]
-
-
-def number(value: Any) -> str:
-    """Four digits that matter, or n/a."""
-    value = float(value)
-    if not np.isfinite(value):
-        return "n/a" if np.isnan(value) else str(value)
-    return f"{value:#.4g}".removesuffix(".")
-
-
-def p_value(value: Any) -> str:
-    value = float(value)
-    if np.isnan(value):
-        return "n/a"
-    return "<0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
 def _compared(document: Document) -> list[list[str]]:
@@ -78,17 +65,6 @@ def _inference(document: Document) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}"
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def plain(document: Document) -> str:

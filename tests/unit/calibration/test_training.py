@@ -119,6 +119,8 @@ def test_an_interrupted_run_goes_on_to_the_same_result(tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     with pytest.raises(ValueError, match="`checkpoint` .* other data or settings"):
         train(checkpoint=path, period=2)
+    with pytest.raises(ValueError, match="`checkpoint` .* other data or settings"):
+        train(checkpoint=path, loss=calibration.focal_loss)
 
 
 def test_several_classes():

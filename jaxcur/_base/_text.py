@@ -1,4 +1,4 @@
-"""Numbers and columns of a report, without the packages that data frames need."""
+"""Numbers and columns of a report in plain text."""
 
 import math
 from collections.abc import Sequence
