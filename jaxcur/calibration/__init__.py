@@ -19,10 +19,12 @@ from jaxcur.calibration._beta import (
 )
 from jaxcur.calibration._binned import (
     SignedErrors,
-    classwise_calibration_error,
     debiased_squared_error,
     expected_calibration_error,
     signed_calibration_errors,
+)
+from jaxcur.calibration._binned_classes import (
+    classwise_calibration_error,
     top_label_calibration_error,
 )
 from jaxcur.calibration._calibrator import (
@@ -46,6 +48,7 @@ from jaxcur.calibration._cumulative import (
     ks_error,
     kuiper_error,
 )
+from jaxcur.calibration._cumulative_tests import ks_test, kuiper_test
 from jaxcur.calibration._decompositions import (
     BrierDecompositionResult,
     CorpDecompositionResult,
@@ -70,6 +73,7 @@ from jaxcur.calibration._histogram import (
     HistogramCalibrator,
     fit_histogram,
 )
+from jaxcur.calibration._hosmer_lemeshow import hosmer_lemeshow_test
 from jaxcur.calibration._intervals import (
     IntervalResult,
     confidence_interval,
@@ -134,6 +138,7 @@ from jaxcur.calibration._scores import (
 from jaxcur.calibration._smooth import (
     smooth_ece,
 )
+from jaxcur.calibration._spiegelhalter import spiegelhalter_test
 from jaxcur.calibration._spline import (
     SplineCalibrator,
     fit_spline,
@@ -148,12 +153,6 @@ from jaxcur.calibration._t_cal import (
 from jaxcur.calibration._temperature import (
     TemperatureCalibrator,
     fit_temperature,
-)
-from jaxcur.calibration._tests import (
-    hosmer_lemeshow_test,
-    ks_test,
-    kuiper_test,
-    spiegelhalter_test,
 )
 from jaxcur.calibration._training import (
     TrainingResult,

@@ -29,7 +29,7 @@ from jaxcur.calibration._kernel import (
 from jaxcur.calibration._null import TestResult, null_statistics, rank_p_value
 from jaxcur.calibration._smooth import check_bandwidth
 from jaxcur.calibration._sums import ratio, segment_totals, sort_by_forecast
-from jaxcur.calibration._tests import (
+from jaxcur.calibration._test_inputs import (
     Method,
     check_hard,
     check_tested,
