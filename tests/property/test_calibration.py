@@ -200,10 +200,12 @@ def test_level_of_monte_carlo_tests(name: str, n: int) -> None:
             return jax.vmap(lambda y, key: test(y, key=key).p_value)(y, keys)
 
         p = np.asarray(p_values(f, y, keys))
-        for level in (0.05, 0.2):
+        # With 19 draws p-values are twentieths. Counted without the observed statistic
+        # they would be nineteenths, which shows at 0.06 and not at 0.05.
+        for threshold, level in ((0.05, 0.05), (0.06, 0.05), (0.2, 0.2)):
             # Three standard deviations of the simulated share.
             slack = 3 * np.sqrt(level * (1 - level) / reps)
-            assert np.mean(p <= level + 1e-9) <= level + slack
+            assert np.mean(p <= threshold + 1e-9) <= level + slack
 
 
 @pytest.mark.parametrize("name", MONTE_CARLO)
