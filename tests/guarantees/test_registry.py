@@ -67,7 +67,7 @@ SLOW = {
         "mean",
         "mean-shifted",
         "mean-unbiased",
-        "logistic",
+        "ols",
     }
     or name.startswith("ordinal/")
     and name != "ordinal/nominal-small"
