@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxcur.cli._errors import CommandError
-from jaxcur.cli._estimate import check_out, plain_value
+from jaxcur.cli._estimate import plain_value
+from jaxcur.cli._table_command import (
+    add_output,
+    add_table_command,
+    check_confidence_level,
+    check_out,
+    check_seed,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,15 +54,13 @@ examples:
 
 def add_parser(commands: Any) -> None:
     """Register the command."""
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = add_table_command(
+        commands,
         "calibrate",
         help="check probabilities against what happened, and repair them",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.add_argument("table", metavar="TABLE", help="a .csv, .tsv or .parquet file")
     parser.add_argument(
         "--prob", required=True, metavar="COLUMN", help="probabilities of the event"
     )
@@ -104,28 +109,11 @@ def add_parser(commands: Any) -> None:
         help="rows that lack an entry: error (default), or drop",
     )
     parser.add_argument(
-        "--confidence-level",
-        type=float,
-        default=0.95,
-        metavar="LEVEL",
-        help="of the intervals, between 0 and 1 (default: 0.95)",
-    )
-    parser.add_argument(
         "--apply",
         metavar="OTHER",
         help="write recalibrated probabilities of this table, which needs no labels",
     )
-    parser.add_argument(
-        "--out", metavar="FILE", help="write the table with recalibrated probabilities"
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON in place of the report"
-    )
-    parser.add_argument(
-        "--delimiter",
-        metavar="CHARACTER",
-        help="field separator of a text table (default: comma; tab for .tsv)",
-    )
+    add_output(parser, "write the table with recalibrated probabilities")
     parser.set_defaults(run=run)
 
 
@@ -172,13 +160,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    if not 0 < args.confidence_level < 1:
-        raise CommandError(
-            f"--confidence-level is {args.confidence_level:g}; it must lie strictly "
-            "between 0 and 1, for example 0.95 for 95 %"
-        )
-    if not 0 <= args.seed < 2**32:
-        raise CommandError(f"--seed is {args.seed}; give an integer from 0 to 2^32 - 1")
+    check_confidence_level(args)
+    check_seed(args)
     if args.folds < 2:
         raise CommandError(f"--folds is {args.folds}; at least 2 are needed")
     if args.bins < 1:

@@ -11,6 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxcur.cli._errors import CommandError
+from jaxcur.cli._table_command import (
+    add_output,
+    add_table_command,
+    check_confidence_level,
+    check_out,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,15 +75,13 @@ examples:
 
 def add_parser(commands: Any) -> None:
     """Register the command."""
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = add_table_command(
+        commands,
         "estimate",
         help="regression on machine labels, debiased by a few gold labels",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.add_argument("table", metavar="TABLE", help="a .csv, .tsv or .parquet file")
     parser.add_argument(
         "--formula",
         required=True,
@@ -161,32 +165,13 @@ def add_parser(commands: Any) -> None:
         default="normal",
         help="distribution of the intervals (default: normal); t for few labels",
     )
-    parser.add_argument(
-        "--confidence",
-        type=float,
-        default=0.95,
-        metavar="LEVEL",
-        help="of the intervals, between 0 and 1 (default: 0.95)",
-    )
-    parser.add_argument("--out", metavar="FILE", help="write all three fits here")
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON in place of the summary"
-    )
-    parser.add_argument(
-        "--delimiter",
-        metavar="CHARACTER",
-        help="field separator of a text table (default: comma; tab for .tsv)",
-    )
+    add_output(parser, "write all three fits here")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Estimate, print, write."""
-    if not 0 < args.confidence < 1:
-        raise CommandError(
-            f"--confidence is {args.confidence:g}; it must lie strictly between 0 and "
-            "1, for example 0.95 for 95 %"
-        )
+    check_confidence_level(args)
     predicted = _pairs(args.predicted)
     options = _options(args)
     if args.out is not None:
@@ -213,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_document(args, result), indent=2))
     else:
-        print(result.summary(args.confidence, reference=args.reference))
+        print(result.summary(args.confidence_level, reference=args.reference))
     for warning in result.warnings:
         print(f"warning: {_in_options(warning)}", file=sys.stderr)
     if args.out is not None:
@@ -294,17 +279,6 @@ def _probability(word: str | None, table: "pd.DataFrame") -> str | float | None:
         return word
 
 
-def check_out(args: argparse.Namespace) -> None:
-    """Refuse, before any work, an output that would destroy the input."""
-    out, table = Path(args.out), Path(args.table)
-    if out.exists() and table.exists() and out.samefile(table):
-        raise CommandError("--out names the table itself; choose another file")
-    if not out.name.lower().endswith((".csv", ".tsv", ".tab", ".parquet", ".pq")):
-        raise CommandError(
-            f"--out is '{out}'; use a name that ends in .csv, .tsv or .parquet"
-        )
-
-
 def _in_options(message: str) -> str:
     """A message about arguments, told in options of this command."""
 
@@ -323,7 +297,9 @@ def _in_options(message: str) -> str:
 def _write(args: argparse.Namespace, result: "FrameResult") -> None:
     from jaxcur import data
 
-    table = result.to_frame(confidence_level=args.confidence, reference=args.reference)
+    table = result.to_frame(
+        confidence_level=args.confidence_level, reference=args.reference
+    )
     replaced = Path(args.out).exists()
     try:
         data.write_table(table, args.out)
@@ -339,7 +315,9 @@ def _document(args: argparse.Namespace, result: "FrameResult") -> dict[str, Any]
     """The result as plain JSON values; a number that is not finite becomes null."""
     import jaxcur
 
-    table = result.to_frame(confidence_level=args.confidence, reference=args.reference)
+    table = result.to_frame(
+        confidence_level=args.confidence_level, reference=args.reference
+    )
     fits = {
         str(fit): [
             {name: plain_value(value) for name, value in row.items() if name != "fit"}
@@ -361,7 +339,7 @@ def _document(args: argparse.Namespace, result: "FrameResult") -> dict[str, Any]
         **{name: getattr(result, name) for name in names},
         "predicted": dict(result.predicted),
         "terms": list(result.terms),
-        "confidence_level": args.confidence,
+        "confidence_level": args.confidence_level,
         "reference": args.reference,
         "converged": bool(debiased.converged),
         "fits": fits,

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxcur.cli._errors import CommandError
-from jaxcur.cli._estimate import check_out, plain_value, split_names
+from jaxcur.cli._estimate import plain_value, split_names
+from jaxcur.cli._table_command import (
+    add_output,
+    add_table_command,
+    check_confidence_level,
+    check_out,
+    check_seed,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,15 +70,13 @@ examples:
 
 def add_parser(commands: Any) -> None:
     """Register the command."""
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = add_table_command(
+        commands,
         "ordinal",
         help="regression of ordered classes, the last of them rare",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.add_argument("table", metavar="TABLE", help="a .csv, .tsv or .parquet file")
     parser.add_argument(
         "--outcome", required=True, metavar="COLUMN", help="the column of classes"
     )
@@ -141,39 +146,18 @@ def add_parser(commands: Any) -> None:
         default="error",
         help="rows that lack an entry: error (default), or drop",
     )
-    parser.add_argument(
-        "--confidence-level",
-        type=float,
-        default=0.95,
-        metavar="LEVEL",
-        help="of the intervals, between 0 and 1 (default: 0.95)",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        help="write the table with a probability for every class, and an interval for "
+    add_output(
+        parser,
+        "write the table with a probability for every class, and an interval for "
         "the last",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON in place of the summary"
-    )
-    parser.add_argument(
-        "--delimiter",
-        metavar="CHARACTER",
-        help="field separator of a text table (default: comma; tab for .tsv)",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Fit, print, write."""
-    if not 0 < args.confidence_level < 1:
-        raise CommandError(
-            f"--confidence-level is {args.confidence_level:g}; it must lie strictly "
-            "between 0 and 1, for example 0.95 for 95 %"
-        )
-    if not 0 <= args.seed < 2**32:
-        raise CommandError(f"--seed is {args.seed}; give an integer from 0 to 2^32 - 1")
+    check_confidence_level(args)
+    check_seed(args)
     strength = _strength(args.regularization)
     if args.out is not None:
         check_out(args)

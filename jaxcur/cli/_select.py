@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxcur.cli import _select_features, _select_several, _select_single
 from jaxcur.cli._errors import CommandError
+from jaxcur.cli._table_command import check_out
 
 if TYPE_CHECKING:
     from jaxcur.cli._select_rows import Outcome, Rows
@@ -139,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"--seed is {args.seed}; give an integer from 0 to 2^32 - 1")
     route = _route(args)
     if args.out is not None:
-        _check_out(args)
+        check_out(args)
 
     from jaxcur import data
     from jaxcur.cli import _select_rows
@@ -179,17 +180,6 @@ def _route(args: argparse.Namespace) -> ModuleType:
                 f"--{name} does not go with --{asked[0].OPTIONS[0]}; leave it out"
             )
     return asked[0]
-
-
-def _check_out(args: argparse.Namespace) -> None:
-    """Refuse, before any work, an output that would destroy the input."""
-    out, table = Path(args.out), Path(args.table)
-    if out.exists() and table.exists() and out.samefile(table):
-        raise CommandError("--out names the table itself; choose another file")
-    if not out.name.lower().endswith((".csv", ".tsv", ".tab", ".parquet", ".pq")):
-        raise CommandError(
-            f"--out is '{out}'; use a name that ends in .csv, .tsv or .parquet"
-        )
 
 
 def _summary(args: argparse.Namespace, rows: "Rows", outcome: "Outcome") -> str:

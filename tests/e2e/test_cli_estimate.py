@@ -119,7 +119,7 @@ def test_three_fits_stand_side_by_side(table, tmp_path, capsys, frame):
         score = X[rows].T @ (residual * weight)[rows]
         np.testing.assert_allclose(score / N, 0, atol=1e-9)
 
-    assert estimate(table, "--out", out, "--confidence", "0.8") == 0
+    assert estimate(table, "--out", out, "--confidence-level", "0.8") == 0
     assert "80 % interval" in capsys.readouterr().out
     narrow = pd.read_csv(out).set_index(["fit", "term"]).loc["debiased"]
     assert (narrow.lower > own.lower).all() and (narrow.upper < own.upper).all()
@@ -235,7 +235,10 @@ def test_collinear_terms_are_named(tmp_path, capsys, frame):
         (["--small-sample", "cr1"], "--small-sample cr1 needs --cluster"),
         (["--design", "stratified"], "--design stratified needs --strata"),
         (["--tuning", "full"], "--tuning is 'full'; give optimal, scalar"),
-        (["--confidence", "95"], "--confidence is 95; it must lie strictly"),
+        (
+            ["--confidence-level", "95"],
+            "--confidence-level is 95; it must lie strictly",
+        ),
         (["--classes", "a,b"], "--classes go with the models multinomial"),
         (["--out", "results.txt"], "use a name that ends in .csv, .tsv or .parquet"),
         (["--delimiter", ";;"], "a delimiter is one character"),
