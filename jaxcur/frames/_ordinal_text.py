@@ -84,7 +84,7 @@ def _head(fitted: "OrdinalFrameResult") -> list[tuple[str, str]]:
     if absent:
         head.append(("classes dropped", f"{', '.join(absent)}: no row has them"))
     head.append(("model", f"{exact.family}, {exact.link}: {_MODELS[exact.family]}"))
-    strength = number(exact.regularization)
+    strength = number(float(exact.regularization))
     if selection is not None:
         folds = selection.fold_scores.shape[1]
         strength += f", by {folds}-fold cross-validation ({selection.criterion}"
