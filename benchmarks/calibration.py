@@ -2,8 +2,8 @@
 
 Run from the repository root: python -m benchmarks.calibration [--quick]
 Peers run in the same process on the same data; ratios are of medians. A peer that is
-not installed leaves its line out, and netcal and torchmetrics, which need a torch, are
-compared with CPU seconds measured on an idle machine of the same kind.
+not installed leaves its line out; where netcal and torchmetrics are missing (they need
+a torch) CPU seconds measured on an idle machine of the same kind take their place.
 """
 
 import argparse
@@ -87,6 +87,23 @@ def forecasts(n: int) -> tuple[np.ndarray, np.ndarray]:
     return expit(1.5 * z), (rng.uniform(size=n) < expit(z)).astype(np.int64)
 
 
+def netcal(probs: np.ndarray, labels: np.ndarray) -> Callable[[], Any] | None:
+    """ECE of netcal on NumPy arrays, or None."""
+    if peer := optional("netcal.metrics"):
+        return lambda: peer.ECE(15).measure(probs, labels)
+    return None
+
+
+def torchmetrics(probs: np.ndarray, labels: np.ndarray) -> Callable[[], Any] | None:
+    """ECE of torchmetrics on tensors, checks of its arguments off, or None."""
+    peer = optional("torchmetrics.functional.classification")
+    if peer is None:
+        return None
+    torch = importlib.import_module("torch")
+    f, y = torch.tensor(probs, dtype=torch.float32), torch.tensor(labels)
+    return lambda: peer.binary_calibration_error(f, y, 15, validate_args=False)
+
+
 def metrics(n: int) -> list[dict[str, Any]]:
     """Binned, cumulative, smooth and kernel errors of n forecasts."""
     f64, y64 = forecasts(n)
@@ -94,10 +111,10 @@ def metrics(n: int) -> list[dict[str, Any]]:
     rows = []
     size = f"n = {n:.0e}"
     ece = timed(lambda: calibration.expected_calibration_error(f, y))
-    for peer in ("netcal ECE", "torchmetrics ECE"):
-        rows.append(
-            line(f"ECE, 15 bins, {size}", ece, peer, STORED[peer] * n / 1e6, 10)
-        )
+    for peer, build in {"netcal ECE": netcal, "torchmetrics ECE": torchmetrics}.items():
+        call = build(f64, y64)
+        theirs = timed(call, repeats=5) if call else STORED[peer] * n / 1e6
+        rows.append(line(f"ECE, 15 bins, {size}", ece, peer, theirs, 10))
     if peer := optional("calibration"):
         theirs = timed(lambda: peer.get_ece(f64, y64, num_bins=15), repeats=3)
         name = "uncertainty-calibration get_ece"
@@ -202,7 +219,31 @@ def temperature(n: int, k: int) -> list[dict[str, Any]]:
             lambda: private._TemperatureScaling().fit(host, labels), repeats=1
         )
         rows.append(line(workload, ours, "scikit-learn", theirs, 3))
+    if peer := optional("probmetrics.calibrators"):
+        probs = np.asarray(jax.nn.softmax(z))
+        theirs = timed(
+            lambda: peer.TemperatureScalingCalibrator().fit(probs, labels), repeats=1
+        )
+        rows.append(line(workload, ours, "probmetrics", theirs, 3))
     return rows
+
+
+def structured(n: int, k: int) -> list[dict[str, Any]]:
+    """Matrix scaling shrunk towards one temperature, to the same minimum."""
+    peer = optional("probmetrics.calibrators")
+    if peer is None:
+        return []
+    rng = np.random.default_rng(3)
+    logits = 2 * rng.normal(size=(n, k)).astype(np.float32)
+    labels = (logits + rng.gumbel(size=(n, k))).argmax(axis=1)
+    z, c = jnp.asarray(1.5 * logits), jnp.asarray(labels)
+    probs = np.asarray(jax.nn.softmax(z))
+    ours = timed(lambda: calibration.fit_structured_scaling(z, c), repeats=3)
+    theirs = timed(
+        lambda: peer.SMSCalibrator(print_init_info=False).fit(probs, labels), repeats=3
+    )
+    workload = f"structured matrix scaling, {n:.0e} x {k} logits"
+    return [line(workload, ours, "probmetrics", theirs, None)]
 
 
 def main() -> None:
@@ -215,6 +256,7 @@ def main() -> None:
     rows += isotonic(10**6 // shrink)
     rows += bootstrap(10**5 // shrink, 1000)
     rows += temperature(5 * 10**4 // shrink, 1000)
+    rows += structured(10**4 // shrink, 20)
     name = "calibration_quick" if shrink > 1 else "calibration"
     write(name, "How fast are metrics and repairs of calibration?", rows)
 

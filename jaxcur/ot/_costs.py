@@ -283,7 +283,10 @@ class _BlockCost:
 
 @_register
 class GivenMatrix:
-    """A cost matrix whose rows stand in for the points x."""
+    """A cost matrix whose rows stand in for the points x.
+
+    Offsets, zero for a matrix that a user gives, are added to its rows and columns.
+    """
 
     @property
     def bilinear(self) -> bool:
@@ -292,7 +295,7 @@ class GivenMatrix:
 
     def prepare(self, x: Array, y: Array, centre: Array) -> tuple[Side, Side]:
         """The matrix as it is."""
-        return Side(x[:, :0], x), Side(y[:, :0], y)
+        return tuple(Side(jnp.zeros(p.shape[0], p.dtype), p) for p in (x, y))
 
     def panel(self, rows: Side, columns: Side) -> Array:
         """Rows of the matrix."""

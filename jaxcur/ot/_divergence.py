@@ -38,7 +38,7 @@ def self_transport(
         x, x, weights, weights, epsilon=epsilon, cost=cost, rho_a=rho, rho_b=rho
     )
     options = Options(
-        layout=prepare_layout(tile, x.shape[0], mesh),
+        layout=prepare_layout(tile, x, x, mesh),
         symmetric=True,
         anneal=True,
         max_steps=prepare_steps(max_steps),
@@ -68,7 +68,7 @@ def cross_transport(
     problem = prepare(x, y, a, b, epsilon=epsilon, cost=cost, rho_a=rho, rho_b=rho)
     n, m = x.shape[0], y.shape[0]
     options = Options(
-        layout=prepare_layout(tile, m, mesh),
+        layout=prepare_layout(tile, x, y, mesh),
         symmetric=False,
         anneal=True,
         max_steps=prepare_steps(max_steps),

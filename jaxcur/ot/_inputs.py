@@ -9,7 +9,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from jaxcur._base import as_float, check_rank, is_concrete
-from jaxcur.ot._stream import Layout, choose_tile
+from jaxcur.ot._stream import Layout, choose_keep, choose_tile
 
 # Sums of float32 weights that were normalised in float32 are off by 1e-6 or less.
 MASS_RTOL = 1e-4
@@ -101,15 +101,17 @@ def prepare_rho(name: str, value: Any, dtype: Any) -> Array | None:
     return prepare_positive(name, value, dtype)
 
 
-def prepare_layout(tile: Any, num_columns: int, mesh: Mesh | None) -> Layout:
-    """Rows in a panel, and devices."""
+def prepare_layout(tile: Any, x: Array, y: Array, mesh: Mesh | None) -> Layout:
+    """Rows in a panel, devices, and whether costs are kept: not with a tile given."""
+    n, m = x.shape[0], y.shape[0]
+    keep = tile is None and choose_keep(n, m, x.dtype, mesh)
     if tile is None:
-        tile = choose_tile(num_columns)
+        tile = choose_tile(m, keep)
     if isinstance(tile, bool) or not isinstance(tile, (int, np.integer)) or tile < 1:
         raise ValueError(f"`tile` must be a positive integer, got {tile!r}")
     if mesh is not None and len(mesh.axis_names) != 1:
         raise ValueError(f"`mesh` must have one axis, got {mesh.axis_names}")
-    return Layout(int(tile), mesh)
+    return Layout(int(tile), mesh, keep)
 
 
 def prepare_steps(max_steps: Any) -> int:

@@ -20,8 +20,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxcur.ot._costs import HIGHEST
-from jaxcur.ot._stream import Geometry, Layout, log_gibbs, scores, stream, swap
+from jaxcur.ot._costs import HIGHEST, GivenMatrix
+from jaxcur.ot._stream import (
+    Geometry,
+    Layout,
+    keep_costs,
+    log_gibbs,
+    scores,
+    stream,
+    swap,
+)
 
 # Each level of annealing divides epsilon by this.
 _LEVEL_FACTOR = 4.0
@@ -120,6 +128,22 @@ def soft_min(geometry: Geometry, psi: Array, epsilon: Array, layout: Layout) -> 
 
     shared = (geometry.columns, psi, epsilon, geometry.cost)
     return stream(body, geometry.rows, (), shared, layout)[1]
+
+
+def soft_min_columns(
+    geometry: Geometry, phi: Array, epsilon: Array, layout: Layout
+) -> Array:
+    """Log sum_i exp(phi_i + (u_i + v_j - C_ij) / epsilon), with maxima, (m,)."""
+    if not isinstance(geometry.cost, GivenMatrix) or layout.mesh is not None:
+        return soft_min(swap(geometry), phi, epsilon, layout)
+    # Down the columns of a matrix as it lies: no second, transposed one.
+    matrix = geometry.rows.vectors
+    top = jnp.max(phi[:, None] - matrix / epsilon, axis=0)
+    top = jnp.where(jnp.isfinite(top), top, 0)
+    # The compiler would store terms that it sees used twice.
+    phi, epsilon = jax.lax.optimization_barrier((phi, epsilon))
+    terms = phi[:, None] - matrix / epsilon
+    return top + jnp.log(jnp.sum(jnp.exp(terms - top), axis=0))
 
 
 def _fused(
@@ -270,11 +294,8 @@ def _step(problem: _Problem, layout: Layout, state: _State) -> _State:
     to = state.psi + jnp.where(present, log_ratio, 0)
     psi = _damped(state.psi, geometry.v, epsilon, measures.rho_b, one, to)
     psi = jnp.where(present, psi, state.psi)
-    phi = sums.phi
-    if _is_unbalanced(measures):
-        f, g = geometry.u + epsilon * phi, geometry.v + epsilon * psi
-        t = _shift(measures, f, g) / epsilon
-        phi, psi = phi + t, psi - t
+    after = _shifted(problem, state._replace(phi=sums.phi, psi=psi))
+    phi, psi = after.phi, after.psi
     psi, memory = _extrapolate(measures.b, state, psi, error)
     better = error < state.error
     moved = state._replace(
@@ -399,22 +420,71 @@ def _settle(
     problem: _Problem, layout: Layout, symmetric: bool, state: _State
 ) -> _State:
     """Both updates one after the other, with maxima: from any potentials."""
+    if symmetric:
+        geometry, measures = problem.geometry, problem.measures
+        epsilon = state.epsilon
+        half = jnp.asarray(0.5, epsilon.dtype)
+        beta = state.psi + log_weights(measures.b)
+        lse = soft_min(geometry, beta, epsilon, layout)
+        phi = _damped(state.phi, geometry.u, epsilon, measures.rho_a, half, -lse)
+        return state._replace(phi=phi, psi=phi)
+    return _shifted(problem, _settle_both(problem, layout, state))
+
+
+def _settle_both(problem: _Problem, layout: Layout, state: _State) -> _State:
+    """Both updates from one exponential with the maxima of rows.
+
+    A column that vanishes beside the maxima takes a second one, with its own.
+    """
     geometry, measures = problem.geometry, problem.measures
     epsilon = state.epsilon
     one = jnp.ones((), epsilon.dtype)
-    lse = soft_min(geometry, state.psi + log_weights(measures.b), epsilon, layout)
-    if symmetric:
-        half = one / 2
-        phi = _damped(state.phi, geometry.u, epsilon, measures.rho_a, half, -lse)
-        return state._replace(phi=phi, psi=phi)
-    phi = _damped(state.phi, geometry.u, epsilon, measures.rho_a, one, -lse)
-    lse = soft_min(swap(geometry), phi + log_weights(measures.a), epsilon, layout)
-    psi = _damped(state.psi, geometry.v, epsilon, measures.rho_b, one, -lse)
-    if _is_unbalanced(measures):
-        f, g = geometry.u + epsilon * phi, geometry.v + epsilon * psi
-        t = _shift(measures, f, g) / epsilon
-        phi, psi = phi + t, psi - t
+
+    def body(rows: Any, weights: Any, shared: Any) -> tuple[Any, Any]:
+        side, phi, offset = rows
+        columns, beta, epsilon, rho, cost = shared
+        zero = jnp.zeros_like(phi)
+        terms = log_gibbs(cost, False, side, columns, zero, beta, epsilon)
+        top = jnp.max(terms, axis=1)
+        top = jnp.where(jnp.isfinite(top), top, 0)
+        kernel = jnp.exp(terms - top[:, None])
+        ones = jnp.ones(kernel.shape[1], kernel.dtype)
+        lse = top + jnp.log(jnp.matmul(kernel, ones, precision=HIGHEST))
+        moved = _damped(phi, offset, epsilon, rho, one, -lse)
+        scale = jnp.where(weights > 0, weights * jnp.exp(moved + top), 0)
+        return jnp.matmul(scale, kernel, precision=HIGHEST), moved
+
+    present = measures.b > 0
+    beta = state.psi + log_weights(measures.b)
+    rows = (geometry.rows, state.phi, geometry.u)
+    shared = (geometry.columns, beta, epsilon, measures.rho_a, geometry.cost)
+    columns, phi = stream(body, rows, measures.a, shared, layout)
+    represented = (columns > _tiny(epsilon.dtype)) & jnp.isfinite(columns)
+    columns = jnp.where(represented & present, columns, 1)
+    log_ratio = jnp.where(present, log_weights(measures.b) - jnp.log(columns), 0)
+    to = state.psi + log_ratio
+
+    def again(found: tuple[Array, Array]) -> tuple[Array, Array]:
+        lse = soft_min_columns(geometry, phi + log_weights(measures.a), epsilon, layout)
+        return -lse, jnp.asarray(True)
+
+    # A loop of no or one step: mapped over a batch it runs where one of them needs it.
+    good = jnp.all(represented | ~present)
+    to, _ = jax.lax.while_loop(lambda found: ~found[1], again, (to, good))
+    psi = _damped(state.psi, geometry.v, epsilon, measures.rho_b, one, to)
+    psi = jnp.where(present, psi, state.psi)
     return state._replace(phi=phi, psi=psi)
+
+
+def _shifted(problem: _Problem, state: _State) -> _State:
+    """Unbalanced potentials with the shift between them that is best."""
+    geometry, measures = problem.geometry, problem.measures
+    if not _is_unbalanced(measures):
+        return state
+    epsilon = state.epsilon
+    f, g = geometry.u + epsilon * state.phi, geometry.v + epsilon * state.psi
+    t = _shift(measures, f, g) / epsilon
+    return state._replace(phi=state.phi + t, psi=state.psi - t)
 
 
 @functools.partial(
@@ -432,6 +502,8 @@ def solve(
     max_steps: int,
 ) -> Solution:
     """Iterate until the marginals are right within `rtol` of the mass."""
+    if layout.keep:
+        geometry = keep_costs(geometry, layout)
     problem = _Problem(geometry, measures, rtol)
     target = measures.epsilon
     dtype = target.dtype

@@ -16,8 +16,15 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from jaxcur.ot._costs import HIGHEST, GivenMatrix, find_centre
 from jaxcur.ot._inputs import Problem
-from jaxcur.ot._loop import Measures, Solution, log_weights, soft_min, solve
-from jaxcur.ot._stream import Geometry, Layout, gibbs, stream, swap
+from jaxcur.ot._loop import (
+    Measures,
+    Solution,
+    log_weights,
+    soft_min,
+    soft_min_columns,
+    solve,
+)
+from jaxcur.ot._stream import Geometry, Layout, gibbs, stream
 
 # A linear solve that stopped further off than this gives no derivative at all.
 _WORST_RESIDUAL = 1e-2
@@ -166,8 +173,8 @@ def _solve(options: Options, problem: Problem, start: Any, rtol: Array) -> Solut
     def complete(potentials: tuple[Array, Array]) -> tuple[Array, Array]:
         phi, psi = potentials
         from_rows = soft_min(geometry, psi + log_weights(measures.b), epsilon, layout)
-        from_columns = soft_min(
-            swap(geometry), phi + log_weights(measures.a), epsilon, layout
+        from_columns = soft_min_columns(
+            geometry, phi + log_weights(measures.a), epsilon, layout
         )
         return (
             jnp.where(measures.a > 0, phi, _damp(-from_rows, geometry.u, problem, "a")),

@@ -177,8 +177,9 @@ def sinkhorn(
 
     P has marginals a and b; with `rho_a` (`rho_b`) finite, the first (second) marginal
     may differ at the price rho KL(P 1 | a). The value of the result is the whole
-    objective (`ot_eps`); `ot.transport_cost` gives <P, C> alone. The matrix C is never
-    stored.
+    objective (`ot_eps`); `ot.transport_cost` gives <P, C> alone. The matrix C is not
+    stored, but for the length of a solve on a CPU where it takes at most 400 MB:
+    reading it is three times faster than computing it again.
 
     Guarantee: with `converged` true both marginals of the plan are within `rtol` in L1,
     relative to the mass, and the value is that of the dual at feasible potentials,
@@ -202,7 +203,8 @@ def sinkhorn(
         rtol: tolerance of `error`; None for 1e-4 in float32, 1e-6 in float64.
         max_steps: largest number of iterations. Static. With 0 the initial potentials
             come back, evaluated.
-        tile: rows of x in a tile; None chooses. Static; changes nothing but time.
+        tile: rows of x in a tile; None chooses. Static; changes nothing but time and
+            memory: with a tile given no matrix is stored, however small.
         init: potentials (f, g), or a result, to begin from; annealing of epsilon is
             then left out.
         mesh: devices with one axis, over which rows of x are divided; None for one.
@@ -220,8 +222,8 @@ def sinkhorn(
     mode: `value` by the envelope theorem in one more pass, f and g implicitly; `value`
     twice by grad of grad (for Hessian-vector products differentiate the product of the
     gradient with a vector). No forward mode.
-    Cost: n m exponentials and 2 n m d multiplications an iteration; memory
-    O((n + m) d + tile m), for derivatives too.
+    Cost: n m exponentials and, where costs are not kept, 2 n m d multiplications an
+    iteration; memory O((n + m) d + tile m), for derivatives too, or 400 MB.
 
     Source: Cuturi, "Sinkhorn distances", 2013; Feydy, "Geometric data analysis, beyond
     convolutions", 2020 (annealing, symmetric problems); Anderson, "Iterative
@@ -240,7 +242,7 @@ def sinkhorn(
     problem = prepare(x, y, a, b, epsilon=epsilon, cost=cost, rho_a=rho_a, rho_b=rho_b)
     n, m, dtype = x.shape[0], y.shape[0], x.dtype
     options = Options(
-        layout=prepare_layout(tile, m, mesh),
+        layout=prepare_layout(tile, x, y, mesh),
         symmetric=False,
         anneal=init is None,
         max_steps=prepare_steps(max_steps),
@@ -320,7 +322,7 @@ def sinkhorn_matrix(
         rho_b=rho_b,
     )
     options = Options(
-        layout=prepare_layout(tile, m, mesh),
+        layout=prepare_layout(tile, matrix, nothing, mesh),
         symmetric=False,
         anneal=init is None,
         max_steps=prepare_steps(max_steps),

@@ -18,9 +18,13 @@ from jaxcur.ot._costs import HIGHEST, GivenMatrix, Side
 
 # Panels that stay in the cache of a CPU core are fastest; an accelerator wants work.
 _PANEL = {"cpu": 400_000}
+_PANEL_KEPT = 1_000_000
 _PANEL_ACCELERATOR = 64_000_000
 _FEWEST_ROWS = 40
 _LARGEST_PANEL = 8_000_000
+# A matrix up to this many bytes is kept between iterations: on a CPU reading it takes a
+# third of the time of computing it again from a few dozen features.
+_KEPT_BYTES = {"cpu": 400_000_000}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,20 +34,28 @@ class Layout:
     Attributes:
         tile: rows in a panel.
         mesh: devices with one axis, over which the rows are divided; None for one.
+        keep: whether the costs are computed once for all iterations of a solve.
     """
 
     tile: int
     mesh: Mesh | None = None
+    keep: bool = False
 
 
-def choose_tile(num_columns: int) -> int:
+def choose_tile(num_columns: int, keep: bool) -> int:
     """Rows in a panel, from measurements on a CPU."""
     backend = jax.default_backend()
-    panel = _PANEL.get(backend, _PANEL_ACCELERATOR)
+    panel = _PANEL_KEPT if keep else _PANEL.get(backend, _PANEL_ACCELERATOR)
     # Below some forty rows the matrix product pays for reading all columns.
     fewest = min(_FEWEST_ROWS, max(8, _LARGEST_PANEL // max(num_columns, 1)))
     rows = max(fewest, min(panel // max(num_columns, 1), 4096))
     return max(1, rows)
+
+
+def choose_keep(num_rows: int, num_columns: int, dtype: Any, mesh: Any) -> bool:
+    """Whether a solve is faster with the whole matrix, and that is small enough."""
+    limit = 0 if mesh is not None else _KEPT_BYTES.get(jax.default_backend(), 0)
+    return num_rows * num_columns * jnp.dtype(dtype).itemsize <= limit
 
 
 def stream(
@@ -131,7 +143,7 @@ def stream(
 class Geometry:
     """Both clouds prepared, and the cost between them.
 
-    `u` and `v` are what the potentials absorb: offsets of a bilinear cost, else zeros.
+    `u` and `v` are what the potentials absorb: offsets of a bilinear cost or a matrix.
     """
 
     rows: Side
@@ -151,7 +163,7 @@ class Geometry:
 
 
 def _absorbed(cost: Any, side: Side) -> Array:
-    if cost.bilinear:
+    if cost.bilinear or isinstance(cost, GivenMatrix):
         return side.offset
     return jnp.zeros(side.vectors.shape[0], side.vectors.dtype)
 
@@ -208,3 +220,24 @@ def swap(geometry: Geometry) -> Geometry:
         empty = Side(rows.offset, rows.vectors[:, :0])
         return Geometry(flipped, empty, cost, False)
     return Geometry(columns, rows, cost, True)
+
+
+def keep_costs(geometry: Geometry, layout: Layout) -> Geometry:
+    """The same costs less what the potentials absorb, as a matrix."""
+
+    def body(rows: Any, weights: Any, shared: Any) -> tuple[Any, Any]:
+        columns, cost = shared
+        return (), -scores(cost, False, rows, columns)
+
+    if isinstance(geometry.cost, GivenMatrix):
+        return geometry
+    if geometry.cost.bilinear:
+        left = geometry.rows._replace(vectors=-geometry.rows.vectors)
+        matrix = scores(geometry.cost, False, left, geometry.columns)
+    else:
+        # In tiles: a function of blocks may need far more memory than its values.
+        shared = (geometry.columns, geometry.cost)
+        matrix = stream(body, geometry.rows, (), shared, layout)[1]
+    nothing = jnp.zeros((geometry.v.shape[0], 0), matrix.dtype)
+    rows, columns = Side(geometry.u, matrix), Side(geometry.v, nothing)
+    return Geometry(rows, columns, GivenMatrix())

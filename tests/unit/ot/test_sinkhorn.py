@@ -23,7 +23,7 @@ def cloud(seed=0, n=N, m=M, d=D):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("tile", [1, 5, 23, 1000])
+@pytest.mark.parametrize("tile", [1, 5, 23, 1000, None])
 def test_any_tile_gives_the_dense_answer(tile):
     x, y, a, b = cloud()
     cost = np.asarray(ot.cost_matrix(x, y))
@@ -46,8 +46,13 @@ def test_any_tile_gives_the_dense_answer(tile):
 
 
 @pytest.mark.usefixtures("x64")
-def test_fused_iteration_is_the_textbook_one():
-    """After one pass from given potentials: a row update, then a column update."""
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("low", [0.0, -5000.0])
+def test_fused_iteration_is_the_textbook_one(keep, low):
+    """After one pass from given potentials: a row update, then a column update.
+
+    A column whose potential is far too low vanishes beside the others, and returns.
+    """
     x, y, a, b = (jnp.asarray(v) for v in cloud())
     epsilon = 0.7
     problem = prepare(
@@ -62,8 +67,9 @@ def test_fused_iteration_is_the_textbook_one():
     )
     geometry = geometry_of(problem)
     measures = Measures(a, b, problem.epsilon, None, None)
-    start = (jnp.zeros(N), 0.1 * jnp.arange(M) / M)
-    options = {"symmetric": False, "anneal": False, "layout": Layout(7), "max_steps": 1}
+    start = (jnp.zeros(N), (0.1 * jnp.arange(M) / M).at[3].set(low))
+    layout = Layout(7, keep=keep)
+    options = {"symmetric": False, "anneal": False, "layout": layout, "max_steps": 1}
     found = solve(geometry, measures, start, jnp.zeros(()), **options)
     # The first pass of a level is settled by two exact updates, then fused.
     cost = np.asarray(ot.cost_matrix(x, y))
