@@ -27,6 +27,10 @@ from jaxcur.calibration._binned_classes import (
     classwise_calibration_error,
     top_label_calibration_error,
 )
+from jaxcur.calibration._calibration_index import (
+    CalibrationIndexResult,
+    integrated_calibration_index,
+)
 from jaxcur.calibration._calibrator import (
     STATUS,
     Calibrator,
@@ -37,6 +41,14 @@ from jaxcur.calibration._cape import (
 from jaxcur.calibration._certificates import (
     certified_radius,
     dual_certified_radius,
+)
+from jaxcur.calibration._class_gaussians import (
+    ClassGaussians,
+    fit_class_gaussians,
+)
+from jaxcur.calibration._cox import (
+    CalibrationSlopeResult,
+    calibration_slope,
 )
 from jaxcur.calibration._cross_fit import (
     CrossFitResult,
@@ -123,6 +135,15 @@ from jaxcur.calibration._platt import (
     PlattCalibrator,
     fit_platt,
 )
+from jaxcur.calibration._refinement import (
+    RefinementDecompositionResult,
+    refinement_decomposition,
+)
+from jaxcur.calibration._rejection import (
+    AccuracyRejectionResult,
+    accuracy_rejection_curve,
+    area_under_risk_coverage,
+)
 from jaxcur.calibration._scaling_binning import (
     ScalingBinningCalibrator,
     fit_scaling_binning,
@@ -172,11 +193,15 @@ from jaxcur.stats import (
 
 __all__ = [
     "STATUS",
+    "AccuracyRejectionResult",
     "BBQCalibrator",
     "BayesianReliability",
     "BetaCalibrator",
     "BrierDecompositionResult",
+    "CalibrationIndexResult",
+    "CalibrationSlopeResult",
     "Calibrator",
+    "ClassGaussians",
     "ConfusionAndIgnorance",
     "CorpDecompositionResult",
     "CrossFitResult",
@@ -192,6 +217,7 @@ __all__ = [
     "OneVsRestCalibrator",
     "PlattCalibrator",
     "PriorBlend",
+    "RefinementDecompositionResult",
     "ReliabilityDiagramResult",
     "ScalingBinningCalibrator",
     "SignedErrors",
@@ -202,12 +228,15 @@ __all__ = [
     "TrainingResult",
     "VectorScalingCalibrator",
     "VennAbersCalibrator",
+    "accuracy_rejection_curve",
+    "area_under_risk_coverage",
     "auc",
     "bayesian_reliability",
     "blend_with_prior",
     "brier_decomposition",
     "brier_loss",
     "brier_score",
+    "calibration_slope",
     "cape_targets",
     "certified_radius",
     "classwise_calibration_error",
@@ -225,6 +254,7 @@ __all__ = [
     "expected_calibration_error",
     "fit_bbq",
     "fit_beta",
+    "fit_class_gaussians",
     "fit_dirichlet",
     "fit_ensemble_temperature",
     "fit_histogram",
@@ -242,6 +272,7 @@ __all__ = [
     "fit_venn_abers",
     "focal_loss",
     "hosmer_lemeshow_test",
+    "integrated_calibration_index",
     "isotonic_regression",
     "kernel_calibration_error",
     "kernel_test",
@@ -255,6 +286,7 @@ __all__ = [
     "log_loss_from_logits",
     "mean_squared_probability_error",
     "mmce",
+    "refinement_decomposition",
     "reliability_diagram",
     "signed_calibration_errors",
     "smooth_ece",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -175,8 +176,14 @@ def isotonic_by_ties(f: Array, y: Array, w: Array) -> Array:
     return fitted[run]
 
 
+# A score of each row: (probs, labels) -> (n,), the smaller the better.
+Score = Callable[[Array, Array], Array]
+
+
 @functools.partial(jax.jit, static_argnames=("score",))
-def _corp(f: Array, y: Array, w: Array, *, score: str) -> CorpDecompositionResult:
+def _corp(
+    f: Array, y: Array, w: Array, *, score: str | Score
+) -> CorpDecompositionResult:
     f, y, w = sort_by_forecast(f, y, w)
     fitted = isotonic_by_ties(f, y, w)
     overall = mean(y, w)
@@ -185,7 +192,16 @@ def _corp(f: Array, y: Array, w: Array, *, score: str) -> CorpDecompositionResul
     def average(forecast: Array) -> Array:
         if score == "brier":
             return mean((forecast - y) ** 2, w)
-        return mean(binary_log_loss(forecast, y, 0.0), w)
+        if score == "log":
+            return mean(binary_log_loss(forecast, y, 0.0), w)
+        assert callable(score)
+        values = jnp.asarray(score(forecast, y))
+        if values.shape != y.shape:
+            raise ValueError(
+                f"`score` must give one number a row, shape {y.shape}, "
+                f"got {values.shape}"
+            )
+        return mean(values.astype(y.dtype), w)
 
     given, best, constant = average(f), average(fitted), average(base)
     return CorpDecompositionResult(
@@ -200,7 +216,7 @@ def corp_decomposition(
     probs: Real[ArrayLike, " n"],
     labels: Real[ArrayLike, " n"],
     *,
-    score: Literal["brier", "log"] = "brier",
+    score: Literal["brier", "log"] | Score = "brier",
     weights: Real[ArrayLike, " n"] | None = None,
 ) -> CorpDecompositionResult:
     """Score as miscalibration - discrimination + uncertainty, without bins.
@@ -212,14 +228,17 @@ def corp_decomposition(
 
     Guarantee: the identity is exact; miscalibration and discrimination are nonnegative
     up to rounding; discrimination and uncertainty do not change under strictly
-    increasing transforms of the forecasts.
+    increasing transforms of the forecasts. The signs need a score that is consistent
+    for the mean (a proper score of the event probability).
     Verified by: tests/property/test_calibration.py.
 
     Args:
         probs: shape (n,).
         labels: shape (n,), outcomes 0 or 1.
-        score: "brier" or "log". A forecast of exactly 0 or 1 with the other outcome
-            has a log score of +inf, and miscalibration is then +inf too. Static.
+        score: "brier", "log", or a function (probs, labels) -> (n,) that jax can trace,
+            smaller where the forecast is better. A forecast of exactly 0 or 1 with the
+            other outcome has a log score of +inf, and miscalibration is then +inf too.
+            Static: each function is compiled once.
         weights: shape (n,).
 
     Returns:
@@ -227,7 +246,7 @@ def corp_decomposition(
 
     Raises:
         ValueError: no rows, unequal lengths, values outside their range, an unknown
-            score.
+            score, or a function that does not give one number a row.
 
     Transformations: jit, vmap, grad in `probs` (the order kept) and `weights`.
     Cost: one sort and one isotonic fit.
@@ -243,6 +262,7 @@ def corp_decomposition(
         >>> print(f"{terms.miscalibration:.4f} {terms.discrimination:.4f}")
         0.1250 0.2222
     """
-    check_choice("score", score, ("brier", "log"))
+    if not callable(score):
+        check_choice("score", score, ("brier", "log"))
     f, y, w = check_binary(probs, labels, weights)
     return _corp(f, y, w, score=score)

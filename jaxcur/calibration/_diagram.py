@@ -20,8 +20,8 @@ from jaxcur.calibration._null import check_draw, null_statistics
 from jaxcur.calibration._smooth import (
     NUM_GRID,
     check_bandwidth,
-    fixed_point,
     grid_masses,
+    regression_bandwidth,
     smooth,
     spectrum,
 )
@@ -46,6 +46,7 @@ class ReliabilityDiagramResult:
             of forecasts ("smooth").
         lower: shape (m,), lower end of the band; NaN without one.
         upper: shape (m,), upper end of the band.
+        confidence_level: scalar, of the band as asked for; NaN without one.
         kind: "binned", "corp" or "smooth" (static).
         band: "none", "consistency" or "confidence" (static).
     """
@@ -55,6 +56,7 @@ class ReliabilityDiagramResult:
     weight: Array
     lower: Array
     upper: Array
+    confidence_level: Array
     kind: str = dataclasses.field(metadata={"static": True})
     band: str = dataclasses.field(metadata={"static": True})
 
@@ -134,6 +136,9 @@ def _diagram(
 ) -> ReliabilityDiagramResult:
     context: Any
     statistic: Callable[[Any, Array], Array]
+    asked = (
+        jnp.full_like(confidence_level, jnp.nan) if band == "none" else confidence_level
+    )
     empty = jnp.zeros((), bool)
     if kind == "binned":
         index, m = bin_index(f, w, num_bins=num_bins, binning=binning, closed=closed)
@@ -150,11 +155,7 @@ def _diagram(
         forecast, weight, order = sort_by_forecast(f, w, places)
         context, statistic = _Sorted(order, forecast, weight), _isotonic_rates
     else:
-        if bandwidth is None:
-            residual = w * (f - y) / jnp.sum(w)
-            bandwidth = fixed_point(spectrum(grid_masses(f, residual)))
-            # Perfect forecasts ask for no smoothing at all.
-            bandwidth = jnp.maximum(bandwidth, 1 / NUM_GRID)
+        bandwidth = regression_bandwidth(f, y, w, bandwidth)
         density = smooth(spectrum(grid_masses(f, w)), bandwidth)
         density = jnp.maximum(density[_STRIDE // 2 :: _STRIDE], 0)
         places = jnp.arange(NUM_GRID, dtype=f.dtype)[_STRIDE // 2 :: _STRIDE]
@@ -173,7 +174,9 @@ def _diagram(
         events = jnp.round(jnp.where(empty, 0, rate) * weight)
         low, high = stats.clopper_pearson(events, trials, confidence_level)
         lower, upper = jnp.where(empty, jnp.nan, low), jnp.where(empty, jnp.nan, high)
-    return ReliabilityDiagramResult(forecast, rate, weight, lower, upper, kind, band)
+    return ReliabilityDiagramResult(
+        forecast, rate, weight, lower, upper, asked, kind, band
+    )
 
 
 def reliability_diagram(

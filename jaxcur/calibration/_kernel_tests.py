@@ -17,14 +17,26 @@ from jaxcur.calibration._bins import width_index
 from jaxcur.calibration._inputs import check_multiclass
 from jaxcur.calibration._kernel import (
     ESTIMATORS,
-    block_means,
     block_size_of,
     check_forecasts,
     kernel_decay,
     median_distance,
     residuals,
-    sorted_pair_sum,
-    tiled_pair_sum,
+)
+from jaxcur.calibration._kernel_statistics import (
+    Pairs,
+    Rows,
+    Signed,
+    binary_pairs,
+    block_values,
+    hoeffding_tail,
+    matched_tail,
+    pair_tail,
+    row_pairs,
+    signed_binary,
+    signed_of_blocks,
+    signed_rows,
+    statistic_of_blocks,
 )
 from jaxcur.calibration._null import TestResult, null_statistics, rank_p_value
 from jaxcur.calibration._smooth import check_bandwidth
@@ -39,71 +51,7 @@ from jaxcur.calibration._test_inputs import (
 
 # Bins of the finest scale beyond which nearly no two rows share one.
 _MAX_SCALES = 14
-
-
-def pair_tail(value: Array, mean: Array, variance: Array) -> Array:
-    """P(Q > value + mean) for a quadratic form Q >= 0 of this mean and variance.
-
-    A weighted sum of chi-squares is matched by a multiple of one with the same two
-    moments.
-    """
-    noisy = (variance > 0) & (mean > 0)
-    safe_mean, safe_variance = jnp.where(noisy, mean, 1), jnp.where(noisy, variance, 1)
-    shape, scale = safe_mean**2 / safe_variance, safe_variance / safe_mean
-    p = jax.scipy.special.gammaincc(shape, jnp.maximum(value + mean, 0) / scale)
-    return jnp.where(noisy, p, jnp.where(value > 0, 0, 1).astype(p.dtype))
-
-
-class _Pairs(NamedTuple):
-    """What the statistic of binary forecasts needs, rows sorted by forecast."""
-
-    order: Array
-    forecasts: Array
-    weights: Array
-    decay: Array
-    pairs: Array
-    with_own: Array
-
-
-def _binary_pairs(context: _Pairs, y: Array) -> Array:
-    q = context.weights * (y[context.order] - context.forecasts)
-    own = jnp.sum(q**2)
-    total = sorted_pair_sum(q, context.decay)
-    total = jnp.where(context.with_own, jnp.maximum(total, 0), total - own)
-    return total / context.pairs
-
-
-class _Rows(NamedTuple):
-    """What the statistic of rows, and of blocks, needs."""
-
-    probs: Array
-    weights: Array
-    bandwidth: Array
-    pairs: Array
-    with_own: Array
-
-
-def _row_pairs(context: _Rows, labels: Array) -> Array:
-    q = residuals(context.probs, labels) * context.weights[:, None]
-    total = tiled_pair_sum(context.probs, q, context.bandwidth)
-    total = jnp.where(context.with_own, jnp.maximum(total, 0), total - jnp.sum(q**2))
-    return total / context.pairs
-
-
-def _block_values(context: _Rows, labels: Array, size: int) -> tuple[Array, Array]:
-    r = residuals(context.probs, labels)
-    return block_means(context.probs, r, context.weights, context.bandwidth, size)
-
-
-def _block_statistic(size: int, context: _Rows, labels: Array) -> Array:
-    sums, pairs = _block_values(context, labels, size)
-    return jnp.sum(sums) / jnp.sum(pairs)
-
-
-@functools.cache
-def _statistic_of_blocks(size: int) -> Callable[[Any, Array], Array]:
-    """One function a block size, so that programs are found again."""
-    return functools.partial(_block_statistic, size)
+KERNEL_METHODS = ("asymptotic", "monte_carlo", "wild_bootstrap", "hoeffding")
 
 
 @functools.partial(
@@ -130,48 +78,51 @@ def _kernel_test(
     with_own = jnp.asarray(biased)
     blocks = estimator in ("linear", "block")
     if blocks or p.ndim == 2:
-        context: Any = _Rows(p, w, nu, pairs, with_own)
-        statistic = _statistic_of_blocks(size) if blocks else _row_pairs
+        context: Any = Rows(p, w, nu, pairs, with_own)
+        statistic = statistic_of_blocks(size) if blocks else row_pairs
+        signed = signed_of_blocks(size) if blocks else signed_rows
     else:
         places = jnp.arange(p.shape[0], dtype=jnp.int32)
         f, mass, order = sort_by_forecast(p, w, places)
-        context = _Pairs(order, f, mass, kernel_decay(f, nu), pairs, with_own)
-        statistic = _binary_pairs
+        context = Pairs(order, f, mass, kernel_decay(f, nu), pairs, with_own)
+        statistic, signed = binary_pairs, signed_binary
     value = statistic(context, labels)
     if method == "monte_carlo":
         values = null_statistics(
             statistic, context, p, labels, uniforms, key, num_resamples=num_resamples
         )
         p_value = rank_p_value(values)
+    elif method == "wild_bootstrap":
+        # Signs are drawn as fair outcomes; those observed are all 1.
+        ones = jnp.ones_like(w)
+        values = null_statistics(
+            signed,
+            Signed(context, residuals(p, labels)),
+            ones / 2,
+            ones,
+            uniforms,
+            key,
+            num_resamples=num_resamples,
+        )
+        p_value = rank_p_value(values)
+    elif method == "hoeffding":
+        shape = (p.shape[0] // size, size) if blocks else None
+        weight = block_values(context, labels, size)[1] if blocks else pairs
+        p_value = hoeffding_tail(context, value, jnp.sum(weight), shape)
     elif blocks:
-        sums, weight = _block_values(context, labels, size)
+        sums, weight = block_values(context, labels, size)
         scale = jnp.sqrt(jnp.sum(sums**2) - jnp.sum(sums) ** 2 / sums.shape[0])
         z = jnp.sum(sums) / jnp.where(scale > 0, scale, 1)
         z = jnp.where(jnp.isnan(jnp.sum(weight)), jnp.nan, z)
         p_value = jax.scipy.stats.norm.sf(z)
         p_value = jnp.where(scale > 0, p_value, 1 + 0 * z)
     else:
-        p_value = _matched_tail(context, value, biased)
+        p_value = matched_tail(context, value, biased)
     p_value = poisoned(p_value, p, labels.astype(p.dtype), w)
     # A single row has no pair: nothing speaks against calibration.
     p_value = jnp.where(jnp.isnan(value) & ~jnp.isnan(p_value), 1, p_value)
     none = jnp.isnan(pairs) & ~jnp.isnan(jnp.sum(p) + total)
     return TestResult(value, jnp.where(none, 1, p_value))
-
-
-def _matched_tail(context: _Pairs, value: Array, biased: bool) -> Array:
-    """Tail of the sum over pairs from its exact first two moments given forecasts."""
-    f, w = context.forecasts, context.weights
-    v = w**2 * f * (1 - f)
-    # The square of the kernel is the kernel of half the bandwidth.
-    squares = sorted_pair_sum(v, context.decay**2)
-    variance = 2 * (squares - jnp.sum(v**2))
-    mean = jnp.sum(v)
-    total = value * context.pairs
-    if biased:
-        variance = variance + jnp.sum(w**2 * v * (1 - 2 * f) ** 2)
-        total = total - mean
-    return pair_tail(total, mean, variance)
 
 
 def kernel_test(
@@ -181,7 +132,8 @@ def kernel_test(
     estimator: Literal["unbiased", "biased", "linear", "block"] = "unbiased",
     bandwidth: Real[ArrayLike, ""] | float | None = None,
     block_size: int | None = None,
-    method: Method | None = None,
+    method: Literal["asymptotic", "monte_carlo", "wild_bootstrap", "hoeffding"]
+    | None = None,
     num_resamples: int = 999,
     key: Array | None = None,
     uniforms: Real[ArrayLike, "b n"] | None = None,
@@ -197,7 +149,11 @@ def kernel_test(
     P(p <= a) <= a for every n and a. "asymptotic" matches the sum over pairs of binary
     forecasts by a multiple of a chi-square with its exact mean and variance, and uses
     the normal limit of the mean over blocks for "linear" and "block".
-    Verified by: `jaxcur verify calibration/levels`.
+    "wild_bootstrap" gives the residuals random signs instead of drawing labels: right
+    for many rows, and for any n where all forecasts are 1/2. The p-value of "hoeffding"
+    is a bound, P(p <= a) <= a for every n without any draw, and far from sharp.
+    Verified by: `jaxcur verify calibration/levels` ("monte_carlo", "asymptotic"),
+    tests/unit/calibration/test_kernel_methods.py (the others).
 
     Args:
         probs: shape (n,), forecasts of a binary event; or (n, k), rows that sum to 1.
@@ -205,11 +161,12 @@ def kernel_test(
         estimator: as in `kernel_calibration_error`. Static.
         bandwidth: scale of distances, positive; None for the median distance.
         block_size: rows of a block for "block"; None for sqrt(n). Static.
-        method: "monte_carlo" draws labels from the forecasts; "asymptotic" (for rows
-            with "linear" and "block" only); None takes Monte Carlo below 500 rows or
-            where a `key` is given. Static.
-        num_resamples: draws of the labels. Static.
-        key: PRNG key for Monte Carlo.
+        method: "monte_carlo" draws labels from the forecasts; "wild_bootstrap" draws
+            signs of the residuals; "asymptotic" (for rows with "linear" and "block"
+            only) and "hoeffding" (not for "biased") draw nothing; None takes Monte
+            Carlo below 500 rows or where a `key` is given. Static.
+        num_resamples: draws of the labels, or of the signs. Static.
+        key: PRNG key for the draws.
         uniforms: shape (num_resamples, n) in [0, 1), the draw itself.
         weights: shape (n,), fixed factors of the residuals.
 
@@ -219,14 +176,16 @@ def kernel_test(
 
     Raises:
         ValueError: as `spiegelhalter_test`; "asymptotic" for rows with "unbiased" or
-            "biased".
+            "biased"; "hoeffding" with "biased".
 
     Transformations: jit, vmap.
     Cost: O(n log n + n num_resamples) for binary forecasts; O(n^2 k num_resamples) for
     rows.
 
     Source: Widmann, Lindsten and Zachariah, "Calibration tests in multi-class
-    classification", NeurIPS 2019.
+    classification", NeurIPS 2019; Dehling and Mikosch, "Random quadratic forms and the
+    bootstrap for U-statistics", Journal of Multivariate Analysis 1994; Hoeffding,
+    "Probability inequalities for sums of bounded random variables", JASA 1963.
 
     Example:
         >>> import jax
@@ -241,7 +200,12 @@ def kernel_test(
     p, c, w = check_forecasts(probs, labels, weights)
     if p.ndim == 1:
         c = check_hard(c)
-    draw = resolve_draw(method, p, num_resamples, key, uniforms)
+    draw = resolve_draw(method, p, num_resamples, key, uniforms, KERNEL_METHODS)
+    if draw.method == "hoeffding" and estimator == "biased":
+        raise ValueError(
+            "method='hoeffding' bounds a mean over pairs of different rows: "
+            "estimator='biased' has no such bound"
+        )
     if draw.method == "asymptotic" and p.ndim == 2 and estimator[-3:] == "sed":
         raise ValueError(
             f"estimator={estimator!r} has no asymptotic form for `probs` of shape "

@@ -19,6 +19,7 @@ from jaxcur._base import check_choice
 # Numbers drawn at once.
 _CHUNK = 1 << 21
 METHODS = ("asymptotic", "monte_carlo")
+RANDOMISED = ("monte_carlo", "wild_bootstrap")
 SMALL_SAMPLE = 500
 
 
@@ -37,7 +38,9 @@ class TestResult(NamedTuple):
     p_value: Array
 
 
-def choose_method(method: Any, n: int, key: Any, uniforms: Any) -> str:
+def choose_method(
+    method: Any, n: int, key: Any, uniforms: Any, methods: tuple[str, ...] = METHODS
+) -> str:
     """The method given, or Monte Carlo below 500 rows and where a draw is given."""
     if method is None:
         drawn = n < SMALL_SAMPLE or key is not None or uniforms is not None
@@ -48,14 +51,17 @@ def choose_method(method: Any, n: int, key: Any, uniforms: Any) -> str:
             "itself as `uniforms`, or method='asymptotic'"
         )
     else:
-        check_choice("method", method, METHODS)
+        check_choice("method", method, methods)
         hint = (
-            "method='monte_carlo' is randomised: pass `key=jax.random.key(...)`, or "
+            f"method={method!r} is randomised: pass `key=jax.random.key(...)`, or "
             "the draw itself as `uniforms`"
         )
-    if method == "asymptotic" and (key is not None or uniforms is not None):
-        raise ValueError("method='asymptotic' draws nothing: drop `key` and `uniforms`")
-    if method == "monte_carlo":
+    if method not in RANDOMISED:
+        if key is not None or uniforms is not None:
+            raise ValueError(
+                f"method={method!r} draws nothing: drop `key` and `uniforms`"
+            )
+    else:
         if key is None and uniforms is None:
             raise ValueError(hint)
         if key is not None and uniforms is not None:

@@ -76,6 +76,17 @@ def fixed_point(coefficients: Array) -> Array:
     return jnp.clip(s + step, 0, 1)
 
 
+def regression_bandwidth(
+    f: Array, y: Array, w: Array, bandwidth: Array | None
+) -> Array:
+    """The bandwidth given, or that of `smooth_ece`, at least one step of the grid."""
+    if bandwidth is not None:
+        return bandwidth
+    residual = w * (f - y) / jnp.sum(w)
+    # Perfect forecasts ask for no smoothing at all.
+    return jnp.maximum(fixed_point(spectrum(grid_masses(f, residual))), 1 / NUM_GRID)
+
+
 @functools.partial(jax.jit, static_argnames=("num_grid",))
 def _smooth_ece(
     f: Array, y: Array, w: Array | None, bandwidth: Array | None, *, num_grid: int

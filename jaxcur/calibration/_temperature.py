@@ -185,7 +185,7 @@ def _derivatives(table, y, share, beta):
         part = jax.lax.dynamic_slice_in_dim(table, start, rows)
         label = jax.lax.dynamic_slice_in_dim(y, start, rows)
         weight = jax.lax.dynamic_slice_in_dim(share, start, rows)
-        fresh = start + jnp.arange(rows) >= i * rows
+        fresh = start + jnp.arange(rows, dtype=start.dtype) >= i * rows
         weight = jnp.where(fresh, weight, 0)
         part, label = with_rows(weight, part, label)
         slope, curvature = terms(part, label, beta)

@@ -8,10 +8,7 @@ from jax import Array
 
 from jaxcur._base import is_concrete
 from jaxcur.calibration._inputs import check_scored
-from jaxcur.calibration._null import (
-    check_draw,
-    choose_method,
-)
+from jaxcur.calibration._null import METHODS, check_draw, choose_method
 
 Method = Literal["asymptotic", "monte_carlo"]
 
@@ -48,11 +45,16 @@ class Draw(NamedTuple):
 
 
 def resolve_draw(
-    method: Any, f: Array, num_resamples: Any, key: Any, uniforms: Any
+    method: Any,
+    f: Array,
+    num_resamples: Any,
+    key: Any,
+    uniforms: Any,
+    methods: tuple[str, ...] = METHODS,
 ) -> Draw:
     """Check the options that all tests share."""
     n = f.shape[0]
-    method = choose_method(method, n, key, uniforms)
+    method = choose_method(method, n, key, uniforms, methods)
     return Draw(
         method, check_draw(uniforms, num_resamples, n, f.dtype), key, num_resamples
     )

@@ -295,7 +295,7 @@ class GivenMatrix:
 
     def prepare(self, x: Array, y: Array, centre: Array) -> tuple[Side, Side]:
         """The matrix as it is."""
-        return tuple(Side(jnp.zeros(p.shape[0], p.dtype), p) for p in (x, y))
+        return Side(jnp.zeros_like(x[:, 0]), x), Side(jnp.zeros(len(y), y.dtype), y)
 
     def panel(self, rows: Side, columns: Side) -> Array:
         """Rows of the matrix."""

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxcur.ot._anderson import Memory, extrapolate, forgotten
 from jaxcur.ot._costs import HIGHEST, GivenMatrix
 from jaxcur.ot._stream import (
     Geometry,
@@ -34,11 +35,6 @@ from jaxcur.ot._stream import (
 # Each level of annealing divides epsilon by this.
 _LEVEL_FACTOR = 4.0
 _LEVEL_STEPS = 2
-# Anderson extrapolation: differences remembered, error below which it starts, factor by
-# which the error may rise above its least before the memory is dropped.
-_MEMORY = 5
-_START = 0.5
-_RISE = 2.0
 
 
 def _tiny(dtype: Any) -> float:
@@ -73,18 +69,6 @@ class _Sums(NamedTuple):
     columns: Array
 
 
-class _Memory(NamedTuple):
-    """Differences of potentials and of their moves, newest last; the best seen."""
-
-    steps: Array
-    moves: Array
-    psi: Array
-    move: Array
-    filled: Array
-    best: Array
-    fallback: Array
-
-
 class _State(NamedTuple):
     phi: Array
     psi: Array
@@ -93,7 +77,7 @@ class _State(NamedTuple):
     epsilon: Array
     mass: Array
     error: Array
-    memory: "_Memory"
+    memory: Memory
     level_steps: Array
     intact: Array
     steps: Array
@@ -296,7 +280,7 @@ def _step(problem: _Problem, layout: Layout, state: _State) -> _State:
     psi = jnp.where(present, psi, state.psi)
     after = _shifted(problem, state._replace(phi=sums.phi, psi=psi))
     phi, psi = after.phi, after.psi
-    psi, memory = _extrapolate(measures.b, state, psi, error)
+    psi, memory = extrapolate(measures.b, state.memory, state.psi, psi, error)
     better = error < state.error
     moved = state._replace(
         phi=phi,
@@ -311,77 +295,6 @@ def _step(problem: _Problem, layout: Layout, state: _State) -> _State:
     known = jnp.isfinite(state.memory.best)
     back = jnp.where(known, state.memory.fallback, state.psi)
     return _keep(intact, moved, state._replace(psi=back))
-
-
-def _extrapolate(
-    b: Array, state: _State, to: Array, error: Array
-) -> tuple[Array, _Memory]:
-    """Anderson's combination of the last moves, in the norm of the weights b.
-
-    Each step is one move to = T(psi) away; the combination of remembered differences
-    that best cancels the move is taken off. An error that rises well above the least
-    drops the memory and returns to where it was least.
-    """
-    memory, dtype = state.memory, to.dtype
-    move = to - state.psi
-    begun = memory.filled >= 0
-    steps = jnp.where(
-        begun,
-        jnp.concatenate([memory.steps[1:], (state.psi - memory.psi)[None]]),
-        memory.steps,
-    )
-    moves = jnp.where(
-        begun,
-        jnp.concatenate([memory.moves[1:], (move - memory.move)[None]]),
-        memory.moves,
-    )
-    filled = jnp.minimum(memory.filled + 1, _MEMORY)
-    weighted = moves * b
-    gram = jnp.matmul(weighted, moves.T, precision=HIGHEST)
-    right = jnp.matmul(weighted, move, precision=HIGHEST)
-    diagonal = jnp.diagonal(gram)
-    # Each difference to unit length: the newest are smaller by orders of magnitude.
-    scale = jnp.where(
-        diagonal > 0, 1 / jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1)), 0
-    )
-    ridge = 1e-8 if jnp.finfo(dtype).bits == 64 else 1e-5
-    system = gram * scale[:, None] * scale + jnp.diag(
-        jnp.where(scale > 0, jnp.asarray(ridge, dtype), 1)
-    )
-    factors = scale * jnp.linalg.solve(system, scale * right)
-    combined = to - jnp.matmul(factors, steps + moves, precision=HIGHEST)
-    use = (error < _START) & jnp.all(jnp.isfinite(combined))
-    rose = error > _RISE * memory.best
-    better = error < memory.best
-    fallback = jnp.where(better, to, memory.fallback)
-    kept = _Memory(
-        steps=steps,
-        moves=moves,
-        psi=state.psi,
-        move=move,
-        filled=filled,
-        best=jnp.where(better, error, memory.best),
-        fallback=fallback,
-    )
-    dropped = jax.tree.map(
-        lambda new, old: jnp.where(rose, new, old), _forgotten(to), kept
-    )._replace(fallback=fallback)
-    psi = jnp.where(rose, memory.fallback, jnp.where(use, combined, to))
-    return psi, dropped
-
-
-def _forgotten(psi: Array) -> _Memory:
-    """A memory without content."""
-    none = jnp.zeros((_MEMORY, psi.shape[0]), psi.dtype)
-    return _Memory(
-        steps=none,
-        moves=none,
-        psi=psi,
-        move=jnp.zeros_like(psi),
-        filled=jnp.asarray(-1, jnp.int32),
-        best=jnp.asarray(math.inf, psi.dtype),
-        fallback=psi,
-    )
 
 
 def _step_symmetric(problem: _Problem, layout: Layout, state: _State) -> _State:
@@ -523,7 +436,7 @@ def solve(
         epsilon=first,
         mass=infinite,
         error=infinite,
-        memory=_forgotten(psi),
+        memory=forgotten(psi),
         level_steps=zero,
         intact=jnp.asarray(True),
         steps=zero,
@@ -546,7 +459,7 @@ def solve(
     def level(state: _State) -> _State:
         state = _settle(problem, layout, symmetric, state)
         state = state._replace(
-            memory=_forgotten(state.psi),
+            memory=forgotten(state.psi),
             level_steps=zero,
             intact=jnp.asarray(True),
         )

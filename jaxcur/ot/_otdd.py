@@ -21,12 +21,13 @@ _FEWEST = 2
 
 
 def _labels(name: str, labels: Any, n: int, num_classes: int) -> Array:
-    array = jnp.asarray(labels)
-    if array.shape != (n,) or not jnp.issubdtype(array.dtype, jnp.integer):
+    given = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    if given.shape != (n,) or not jnp.issubdtype(given.dtype, jnp.integer):
         raise ValueError(
-            f"`{name}` must hold {n} integers, got shape {array.shape} and "
-            f"dtype {array.dtype}"
+            f"`{name}` must hold {n} integers, got shape {given.shape} and dtype "
+            f"{given.dtype}; np.unique(labels, return_inverse=True) numbers others"
         )
+    array = jnp.asarray(given)
     if is_concrete(array):
         host = np.asarray(array)
         bad = (host < 0) | (host >= num_classes)

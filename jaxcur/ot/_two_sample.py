@@ -8,9 +8,14 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Int, Real
 
-from jaxcur.ot._costs import SquaredEuclidean
+from jaxcur.ot._costs import SquaredEuclidean, as_cost
 from jaxcur.ot._divergence import sinkhorn_divergence
-from jaxcur.ot._inputs import prepare_points
+from jaxcur.ot._inputs import (
+    default_rtol,
+    prepare_points,
+    prepare_positive,
+    prepare_steps,
+)
 from jaxcur.stats import PermutationTestResult, permutation_test
 
 
@@ -75,12 +80,41 @@ def two_sample_test(
         0.05
     """
     x, y = prepare_points(x, y)
-    n = x.shape[0]
+    # Permutations that are given are looked at, which a trace would not allow.
+    run = _compiled if permutations is None else _test
+    return run(
+        jnp.concatenate([x, y]),
+        prepare_positive("epsilon", epsilon, x.dtype),
+        default_rtol(rtol, x.dtype),
+        as_cost(cost, x, y),
+        key,
+        permutations,
+        n=x.shape[0],
+        num_resamples=num_resamples,
+        max_steps=prepare_steps(max_steps),
+        tile=tile,
+        batch_size=batch_size,
+    )
 
-    def statistic(pooled: Array) -> Array:
+
+def _test(
+    pooled: Array,
+    epsilon: Array,
+    rtol: Array,
+    cost: Any,
+    key: Array | None,
+    permutations: Any,
+    *,
+    n: int,
+    num_resamples: int,
+    max_steps: int,
+    tile: int | None,
+    batch_size: int | None,
+) -> PermutationTestResult:
+    def statistic(points: Array) -> Array:
         return sinkhorn_divergence(
-            pooled[:n],
-            pooled[n:],
+            points[:n],
+            points[n:],
             epsilon=epsilon,
             cost=cost,
             rtol=rtol,
@@ -90,9 +124,16 @@ def two_sample_test(
 
     return permutation_test(
         statistic,
-        jax.lax.stop_gradient(jnp.concatenate([x, y])),
+        jax.lax.stop_gradient(pooled),
         num_resamples=num_resamples,
         key=key,
         permutations=permutations,
         batch_size=batch_size,
     )
+
+
+# One program for all tests of the same sizes.
+_compiled = jax.jit(
+    _test,
+    static_argnames=("n", "num_resamples", "max_steps", "tile", "batch_size"),
+)

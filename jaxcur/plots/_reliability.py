@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxcur.plots._curves import LOOKS
-from jaxcur.plots._style import PALETTE, percent_axis, style
+from jaxcur.plots._style import colour, is_dark, percent_axis, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,14 +18,6 @@ _STRIP, _GAP, _COLUMNS = 0.13, 0.02, 40
 _BAND_NAMES = {
     "consistency": "where calibrated forecasts would lie",
     "confidence": "interval of the rate",
-}
-# Colours of the palette that a dark background swallows, and what takes their place.
-_ON_DARK = {
-    "blue": PALETTE["sky"],
-    "vermillion": PALETTE["orange"],
-    "green": "#4FC3A1",
-    "grey": "#AAAAAA",
-    "black": "#FFFFFF",
 }
 
 
@@ -81,15 +73,15 @@ def reliability_diagram(
                 f"the diagram {name!r} is stacked, with rates of shape "
                 f"{np.shape(diagram.rate)}; draw one at a time"
             )
-    dark = _is_dark(axes)
+    dark = is_dark(axes)
     strip = forecasts and len(listed) == 1
     with style():
-        grey = _colour("grey", dark)
+        grey = colour("grey", dark)
         axes.plot([0, 1], [0, 1], color=grey, lw=1.2, ls=(0, (1, 1.5)), zorder=1.5)
         if strip:
             _draw_strip(axes, listed[0][1], grey)
-        for (name, diagram), (colour, marker, line) in zip(listed, LOOKS, strict=False):
-            looks = {"color": _colour(colour, dark), "marker": marker, "ls": line}
+        for (name, diagram), (shade, marker, line) in zip(listed, LOOKS, strict=False):
+            looks = {"color": colour(shade, dark), "marker": marker, "ls": line}
             _draw_series(axes, name, diagram, looks, single=len(listed) == 1)
         for words, place, side in (
             ("happens more often", (0.03, 0.97), "left"),
@@ -123,17 +115,6 @@ def reliability_diagram(
                 ncols=1 if len(handles) < 3 else 2,
             )
     return axes
-
-
-def _is_dark(axes: "Axes") -> bool:
-    from matplotlib.colors import to_rgba
-
-    red, green, blue, alpha = to_rgba(axes.get_facecolor())
-    return alpha > 0 and 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-
-
-def _colour(name: str, dark: bool) -> str:
-    return _ON_DARK.get(name, PALETTE[name]) if dark else PALETTE[name]
 
 
 def _draw_series(

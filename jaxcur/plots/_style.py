@@ -25,6 +25,15 @@ PALETTE = {
     "black": "#000000",
 }
 
+# Colours of the palette that a dark background swallows, and what takes their place.
+_ON_DARK = {
+    "blue": PALETTE["sky"],
+    "vermillion": PALETTE["orange"],
+    "green": "#4FC3A1",
+    "grey": "#AAAAAA",
+    "black": "#FFFFFF",
+}
+
 _RC: dict[str, Any] = {
     "font.size": 11,
     "axes.titlesize": 12,
@@ -90,6 +99,19 @@ def save_png(drawing: "Figure", path: Path | None = None, *, dpi: int = 150) -> 
     if path is not None:
         Path(path).write_bytes(content)
     return content
+
+
+def is_dark(axes: "Axes") -> bool:
+    """Whether the axes have a dark background; without one they count as light."""
+    from matplotlib.colors import to_rgba
+
+    red, green, blue, alpha = to_rgba(axes.get_facecolor())
+    return alpha > 0 and 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+
+
+def colour(name: str, dark: bool) -> str:
+    """A colour of the palette that shows on such a background."""
+    return _ON_DARK.get(name, PALETTE[name]) if dark else PALETTE[name]
 
 
 def percent_axis(axes: "Axes", which: str = "both") -> None:

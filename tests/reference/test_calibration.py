@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import statsmodels.api as sm
 
 from jaxcur import calibration, stats
 from tests.helpers import assert_close, load_reference
@@ -110,6 +111,49 @@ def test_scores_and_decompositions_of_peers(case: str) -> None:
         stored = peer[f"model_diagnostics.{key}"]
         for name, value in stored.items():
             assert_close(getattr(terms, name), value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", BINARY)
+def test_calibration_slope_of_peers(case: str) -> None:
+    f, y, w = padded(case)
+    found = calibration.calibration_slope(f, y, weights=w)
+    # calzone clips forecasts of exactly 0 and 1 at 1e-7; here they are the limit.
+    tolerance = 1e-6 if case in TENTHS else 1e-12
+    ours = np.array([found.slope, found.intercept])
+    stored = BINARY[case]["calzone.cox_slope_intercept"]
+    assert_close(ours, stored, rtol=tolerance, atol=tolerance)
+    # The same rows in statsmodels: every forecast of 0 and 1 came true.
+    f, y = rows(case)
+    inside = (f > 0) & (f < 1)
+    f, y = f[inside], y[inside]
+    s, ones = np.log(f) - np.log1p(-f), np.ones_like(f)
+    fit = functools.partial(sm.GLM, family=sm.families.Binomial())
+    both = fit(y, np.column_stack([s, ones])).fit(tol=1e-14)
+    assert_close(ours, both.params, rtol=1e-9, atol=1e-12)
+    # Its information is that of one step before its last.
+    assert_close(found.covariance, both.cov_params(), rtol=1e-6, atol=1e-12)
+    large = fit(y, ones, offset=s).fit(tol=1e-14)
+    assert_close(found.intercept_at_slope_one, large.params[0], rtol=1e-9, atol=1e-12)
+    error = found.intercept_at_slope_one_std_error
+    assert_close(error, large.bse[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", BINARY)
+@pytest.mark.parametrize("num_bins", [10, 15])
+def test_calibration_curve_of_sklearn(case: str, num_bins: int) -> None:
+    f, y, w = padded(case)
+    n = len(rows(case)[0])
+    for binning, strategy in (("width", "uniform"), ("mass", "quantile")):
+        if binning == "mass" and n % num_bins:
+            # Its quantiles cut such rows into other groups.
+            continue
+        stored = BINARY[case][f"sklearn.calibration_curve_{strategy}_{num_bins}"]
+        found = calibration.reliability_diagram(
+            f, y, num_bins=num_bins, binning=binning, closed="right", weights=w
+        )
+        present = np.asarray(found.weight) > 0
+        assert_close(found.rate[present], stored["prob_true"], rtol=1e-12)
+        assert_close(found.forecast[present], stored["prob_pred"], rtol=1e-12)
 
 
 def trapezoid_smooth_ece(f: np.ndarray, y: np.ndarray, bandwidth: float) -> float:

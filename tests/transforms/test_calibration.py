@@ -73,6 +73,18 @@ def test_strict_promotion(strict_promotion) -> None:
         assert 0 <= test(f, y, method="asymptotic").p_value <= 1
     for kind in ("binned", "corp", "smooth"):
         calibration.reliability_diagram(f, y, kind=kind, key=key, num_resamples=19)
+    for method in ("wild_bootstrap", "hoeffding"):
+        draw = {"key": key, "num_resamples": 19} if method == "wild_bootstrap" else {}
+        assert 0 < calibration.kernel_test(f, y, method=method, **draw).p_value <= 1
+    assert np.isfinite(calibration.calibration_slope(f, y).slope)
+    assert np.isfinite(calibration.integrated_calibration_index(f, y).mean)
+    assert np.isfinite(calibration.area_under_risk_coverage(f, y))
+    assert np.isfinite(calibration.accuracy_rejection_curve(f, y).accuracy).all()
+    for repair in ("isotonic", "temperature"):
+        split = calibration.refinement_decomposition(f, y, method=repair, key=key)
+        assert np.isfinite(split.refinement)
+    classes = calibration.fit_class_gaussians(f[:, None], y, num_classes=2)
+    assert np.isfinite(classes.sample(y, key=key)).all()
     for method in ("bootstrap", "bca"):
         calibration.confidence_interval(
             calibration.expected_calibration_error,

@@ -18,6 +18,7 @@ CHAPTERS: tuple[str, ...] = (
     "stream",
     "rare",
     "confident",
+    "transport",
 )
 
 

@@ -148,6 +148,9 @@ def test_diagrams_of_three_kinds() -> None:
     assert_close(smooth.rate, kernel @ Y / kernel.sum(1), rtol=0, atol=1e-5)
     assert_close(np.mean(smooth.weight), 1.0, rtol=1e-3)
     assert np.isnan(np.asarray(smooth.lower)).all()
+    # The band says what it is; where there is none, there is no level.
+    assert_close(binned.confidence_level, 0.95, rtol=1e-12)
+    assert np.isnan(smooth.confidence_level)
 
 
 def test_empty_bins_are_marked() -> None:
@@ -157,3 +160,4 @@ def test_empty_bins_are_marked() -> None:
     assert np.isnan(np.asarray(diagram.rate)).tolist() == [False, True, False]
     assert np.isnan(np.asarray(diagram.lower)).tolist() == [False, True, False]
     assert_close(diagram.weight, jnp.array([1.0, 0.0, 1.0]), rtol=0)
+    assert_close(diagram.confidence_level, np.float32(0.95), rtol=1e-7)

@@ -61,6 +61,8 @@ def test_data_set_distance_refuses_bad_labels():
         ot.otdd(x, labels + 1, x, labels, **options)
     with pytest.raises(ValueError, match="`labels_y` must hold 6 integers"):
         ot.otdd(x, labels, x, labels[:3], **options)
+    with pytest.raises(ValueError, match="return_inverse=True"):
+        ot.otdd(x, labels.astype(str), x, labels, **options)
     with pytest.raises(ValueError, match="`label_cost` must be one of"):
         ot.otdd(x, labels, x, labels, label_cost="sum", **options)
     with pytest.raises(ValueError, match="no class of `x` has two samples"):

@@ -16,6 +16,7 @@ def diagram(kind="binned", band="consistency", **changes):
         "weight": np.array([40.0, 0.0, 10.0, 20.0]),
         "lower": np.array([0.0, nan, 0.4, 0.8]),
         "upper": np.array([0.2, nan, 0.6, 1.0]),
+        "confidence_level": np.array(0.95),
     }
     return ReliabilityDiagramResult(**(parts | changes), kind=kind, band=band)
 
