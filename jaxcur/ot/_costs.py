@@ -304,12 +304,21 @@ class GivenMatrix:
 
 def as_cost(cost: Any, x: Array, y: Array) -> Any:
     """A cost object for these points; a plain function of two blocks is wrapped."""
+    if isinstance(cost, type):
+        raise TypeError(
+            f"`cost` must be an object, got a class: write ot.{cost.__name__}()"
+        )
     if hasattr(cost, "prepare") and hasattr(cost, "panel"):
         if hasattr(cost, "check"):
             cost.check(x, y)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), cost)
     if callable(cost):
         return _BlockCost(cost)
+    if hasattr(cost, "shape"):
+        raise TypeError(
+            f"`cost` must be a cost or a function, got an array of shape {cost.shape}; "
+            "ot.sinkhorn_matrix takes a given matrix"
+        )
     raise TypeError(
         "`cost` must be a cost of jaxcur.ot, such as ot.SquaredEuclidean(), or a "
         f"function of two blocks of points, got {cost!r}"

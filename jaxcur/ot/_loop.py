@@ -89,14 +89,12 @@ def log_weights(weights: Array) -> Array:
     return jnp.where(positive, jnp.log(jnp.where(positive, weights, 1)), -jnp.inf)
 
 
-def _damped(
-    phi: Array, offset: Array, epsilon: Array, rho: Array | None, share: Any, to: Array
-) -> Array:
-    """`phi` moved a share of the way to the update `to`, damped where unbalanced."""
-    if rho is not None:
-        damping = rho / (rho + epsilon)
-        to = damping * to - (1 - damping) * offset / epsilon
-    return phi + share * (to - phi)
+def _damped(to: Array, offset: Array, epsilon: Array, rho: Array | None) -> Array:
+    """The update `to`, damped where unbalanced."""
+    if rho is None:
+        return to
+    damping = rho / (rho + epsilon)
+    return damping * to - (1 - damping) * offset / epsilon
 
 
 def soft_min(geometry: Geometry, psi: Array, epsilon: Array, layout: Layout) -> Array:
@@ -136,28 +134,30 @@ def _fused(
     phi: Array,
     psi: Array,
     epsilon: Array,
-    share: Array,
+    move: bool,
     layout: Layout,
 ) -> _Sums:
     """Row sums at the given potentials, new phi, column sums at new phi and old psi.
 
-    `share` 1 moves phi to its update, 0 leaves it.
+    Without `move` phi is left as it is.
     """
 
     def body(rows: Any, weights: Any, shared: Any) -> tuple[Any, Any]:
         side, phi, offset = rows
-        columns, beta, epsilon, share, rho, cost = shared
+        columns, beta, epsilon, rho, cost = shared
         kernel = jnp.exp(log_gibbs(cost, False, side, columns, phi, beta, epsilon))
         # A product with ones: faster than a reduction on a CPU.
         ones = jnp.ones(kernel.shape[1], kernel.dtype)
         sums = jnp.matmul(kernel, ones, precision=HIGHEST)
-        moved = _damped(phi, offset, epsilon, rho, share, phi - jnp.log(sums))
+        moved = phi
+        if move:
+            moved = _damped(phi - jnp.log(sums), offset, epsilon, rho)
         scale = jnp.where(weights > 0, weights * jnp.exp(moved - phi), 0)
         return jnp.matmul(scale, kernel, precision=HIGHEST), (sums, moved)
 
     beta = psi + log_weights(measures.b)
     rows = (geometry.rows, phi, geometry.u)
-    shared = (geometry.columns, beta, epsilon, share, measures.rho_a, geometry.cost)
+    shared = (geometry.columns, beta, epsilon, measures.rho_a, geometry.cost)
     columns, (sums, moved) = stream(body, rows, measures.a, shared, layout)
     return _Sums(sums, moved, columns)
 
@@ -243,13 +243,11 @@ def _error(
 
 
 def _measure(
-    problem: _Problem, state: _State, share: Array, layout: Layout
+    problem: _Problem, state: _State, move: bool, layout: Layout
 ) -> tuple[_Sums, Array, Array]:
     """The fused pass, its error and mass."""
     geometry, measures = problem.geometry, problem.measures
-    sums = _fused(
-        geometry, measures, state.phi, state.psi, state.epsilon, share, layout
-    )
+    sums = _fused(geometry, measures, state.phi, state.psi, state.epsilon, move, layout)
     row = jnp.where(
         measures.a > 0, measures.a * jnp.exp(sums.phi - state.phi) * sums.rows, 0
     )
@@ -261,8 +259,7 @@ def _step(problem: _Problem, layout: Layout, state: _State) -> _State:
     """One full iteration; a lost sum leaves the potentials and says so."""
     geometry, measures = problem.geometry, problem.measures
     epsilon = state.epsilon
-    one = jnp.ones((), epsilon.dtype)
-    sums, error, mass = _measure(problem, state, one, layout)
+    sums, error, mass = _measure(problem, state, True, layout)
     present = measures.b > 0
     columns = jnp.where(present, sums.columns, 1)
     tiny = _tiny(epsilon.dtype)
@@ -276,7 +273,7 @@ def _step(problem: _Problem, layout: Layout, state: _State) -> _State:
     )
     log_ratio = log_weights(measures.b) - jnp.log(columns)
     to = state.psi + jnp.where(present, log_ratio, 0)
-    psi = _damped(state.psi, geometry.v, epsilon, measures.rho_b, one, to)
+    psi = _damped(to, geometry.v, epsilon, measures.rho_b)
     psi = jnp.where(present, psi, state.psi)
     after = _shifted(problem, state._replace(phi=sums.phi, psi=psi))
     phi, psi = after.phi, after.psi
@@ -305,9 +302,8 @@ def _step_symmetric(problem: _Problem, layout: Layout, state: _State) -> _State:
     row = jnp.where(measures.a > 0, measures.a * rows, 0)
     error = _error(problem, phi, phi, epsilon, row, row)
     intact = jnp.all((rows > 0) & (rows < 1 / _tiny(phi.dtype))) & jnp.isfinite(error)
-    half = jnp.asarray(0.5, phi.dtype)
-    to = phi - jnp.log(rows)
-    moved = _damped(phi, geometry.u, epsilon, measures.rho_a, half, to)
+    to = _damped(phi - jnp.log(rows), geometry.u, epsilon, measures.rho_a)
+    moved = (phi + to) / 2
     better = error < state.error
     shown = jnp.where(better, phi, state.shown_phi)
     after = state._replace(
@@ -336,10 +332,9 @@ def _settle(
     if symmetric:
         geometry, measures = problem.geometry, problem.measures
         epsilon = state.epsilon
-        half = jnp.asarray(0.5, epsilon.dtype)
         beta = state.psi + log_weights(measures.b)
         lse = soft_min(geometry, beta, epsilon, layout)
-        phi = _damped(state.phi, geometry.u, epsilon, measures.rho_a, half, -lse)
+        phi = (state.phi + _damped(-lse, geometry.u, epsilon, measures.rho_a)) / 2
         return state._replace(phi=phi, psi=phi)
     return _shifted(problem, _settle_both(problem, layout, state))
 
@@ -351,7 +346,6 @@ def _settle_both(problem: _Problem, layout: Layout, state: _State) -> _State:
     """
     geometry, measures = problem.geometry, problem.measures
     epsilon = state.epsilon
-    one = jnp.ones((), epsilon.dtype)
 
     def body(rows: Any, weights: Any, shared: Any) -> tuple[Any, Any]:
         side, phi, offset = rows
@@ -363,7 +357,7 @@ def _settle_both(problem: _Problem, layout: Layout, state: _State) -> _State:
         kernel = jnp.exp(terms - top[:, None])
         ones = jnp.ones(kernel.shape[1], kernel.dtype)
         lse = top + jnp.log(jnp.matmul(kernel, ones, precision=HIGHEST))
-        moved = _damped(phi, offset, epsilon, rho, one, -lse)
+        moved = _damped(-lse, offset, epsilon, rho)
         scale = jnp.where(weights > 0, weights * jnp.exp(moved + top), 0)
         return jnp.matmul(scale, kernel, precision=HIGHEST), moved
 
@@ -384,7 +378,7 @@ def _settle_both(problem: _Problem, layout: Layout, state: _State) -> _State:
     # A loop of no or one step: mapped over a batch it runs where one of them needs it.
     good = jnp.all(represented | ~present)
     to, _ = jax.lax.while_loop(lambda found: ~found[1], again, (to, good))
-    psi = _damped(state.psi, geometry.v, epsilon, measures.rho_b, one, to)
+    psi = _damped(to, geometry.v, epsilon, measures.rho_b)
     psi = jnp.where(present, psi, state.psi)
     return state._replace(phi=phi, psi=psi)
 
@@ -478,7 +472,7 @@ def solve(
     state = jax.lax.while_loop(
         lambda s: possible(s) & ~arrived(s) & valid, level, state
     )
-    state = _evaluated(problem, layout, state)
+    state = _evaluated(problem, layout, symmetric, state)
     converged = (state.error <= rtol) & valid
 
     def shown(value: Array) -> Array:
@@ -513,17 +507,27 @@ def _rescaled(
     )
 
 
-def _evaluated(problem: _Problem, layout: Layout, state: _State) -> _State:
-    """Mass and error at the target epsilon, where the loop ended before it."""
+def _evaluated(
+    problem: _Problem, layout: Layout, symmetric: bool, state: _State
+) -> _State:
+    """Mass and error at the target epsilon, where the loop ended before it.
+
+    Potentials of a coarser epsilon are settled first: as they are, their plan at the
+    target may have any mass.
+    """
     target = problem.measures.epsilon
+    coarse = (state.epsilon > target) & (state.steps > 0)
     state = _rescaled(problem.geometry, state, target, jnp.asarray(True))._replace(
         error=jnp.where(state.epsilon > target, math.inf, state.error)
     )
 
     def evaluate(state: _State) -> _State:
         state = state._replace(phi=state.shown_phi, psi=state.shown_psi)
-        still = jnp.zeros((), target.dtype)
-        _, error, mass = _measure(problem, state, still, layout)
-        return state._replace(error=error, mass=mass)
+        settle = functools.partial(_settle, problem, layout, symmetric)
+        state = jax.lax.cond(coarse, settle, lambda state: state, state)
+        _, error, mass = _measure(problem, state, False, layout)
+        return state._replace(
+            error=error, mass=mass, shown_phi=state.phi, shown_psi=state.psi
+        )
 
     return jax.lax.cond(jnp.isinf(state.error), evaluate, lambda state: state, state)

@@ -51,7 +51,8 @@ class SinkhornResult:
         error: scalar, L1 distance of both marginals of P from where they should be,
             over the mass.
         converged: scalar, bool; error <= rtol.
-        num_steps: scalar, full iterations, those of the annealing included.
+        num_steps: scalar, full iterations, those of the annealing included, but the
+            first of each epsilon.
         epsilon: scalar.
         a: shape (n,), weights as used.
         b: shape (m,), weights as used.

@@ -167,6 +167,17 @@ def test_tiny_epsilon_ends_with_finite_potentials():
     assert float(lower) <= float(upper)
 
 
+@pytest.mark.parametrize("epsilon", [0.01, 1.0])
+def test_a_solve_cut_short_still_gives_a_lower_bound(epsilon):
+    """Two steps end at a coarser epsilon; its potentials are fitted to the target."""
+    reference = float(small(*points(), epsilon=epsilon).value)
+    for steps in (0, 2):
+        found = small(*points(), epsilon=epsilon, max_steps=steps)
+        assert int(found.num_steps) == steps and not bool(found.converged)
+        assert 0 < float(found.value) < reference
+        assert np.isfinite(float(found.error))
+
+
 def test_no_steps_return_the_initial_potentials():
     f, g = np.arange(6.0), -np.arange(5.0)
     found = small(*points(), init=(f, g), max_steps=0)
@@ -289,9 +300,17 @@ def test_errors_name_the_argument(change, message):
         ot.sinkhorn(arguments.pop("x"), arguments.pop("y"), **arguments)
 
 
-def test_a_cost_that_is_none_is_refused():
-    with pytest.raises(TypeError, match="`cost` must be a cost"):
-        ot.sinkhorn(np.zeros((3, 2)), np.zeros((3, 2)), epsilon=1.0, cost="euclidean")
+@pytest.mark.parametrize(
+    ("cost", "message"),
+    [
+        ("euclidean", "`cost` must be a cost"),
+        (ot.Euclidean, r"write ot.Euclidean\(\)"),
+        (np.ones((3, 3)), r"shape \(3, 3\); ot.sinkhorn_matrix"),
+    ],
+)
+def test_a_cost_that_is_none_is_refused(cost, message):
+    with pytest.raises(TypeError, match=message):
+        ot.sinkhorn(np.zeros((3, 2)), np.zeros((3, 2)), epsilon=1.0, cost=cost)
 
 
 def test_points_of_another_problem_are_refused():
