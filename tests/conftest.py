@@ -7,7 +7,6 @@ devices and the compilation cache cannot be changed afterwards.
 import gc
 import os
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -21,9 +20,6 @@ def _prepare_environment() -> None:
         # graph is optimised as ever, which is what changes numbers.
         "--xla_backend_optimization_level": "0",
     }
-    if version("jaxlib").startswith("0.10."):
-        # Kernels that compile in half of the time; later releases lack the choice.
-        wanted["--xla_cpu_use_fusion_emitters"] = "false"
     for flag, value in wanted.items():
         if flag not in flags:
             flags = f"{flags} {flag}={value}".strip()
