@@ -84,16 +84,22 @@ def test_probabilities_are_valid_in_the_whole_box(name, dtype, request):
     assert signed(result, where).min() >= 0
     # The constraint binds: the optimum lies on the edge.
     assert signed(result, corners(X)).min() < 1e-4
-    # A larger box, and one that is a single value of the second feature.
+
+
+@pytest.mark.slow
+def test_the_box_may_be_given_and_may_be_a_single_value():
+    X, y = sample(dtype=np.float32)
+    options = {"penalty": PENALTIES["presto"], "crossing": "box"}
+    result = fit(X, y, **options)
     wide = (X.min(axis=0) - [1, 30], X.max(axis=0) + [1, 30])
     larger = fit(X, y, box=wide, **options)
-    outer = np.where(CORNERS == 1, wide[1], wide[0]).astype(dtype)
+    outer = np.where(CORNERS == 1, wide[1], wide[0]).astype(np.float32)
     assert signed(larger, outer).min() >= 0
     assert float(larger.objective) > float(result.objective)
     low, high = X[:, 0].min(), X[:, 0].max()
     thin = fit(X, y, box=([low, 50.0], [high, 50.0]), **options)
     line = np.column_stack([np.linspace(low, high, 1000), np.full(1000, 50.0)])
-    assert signed(thin, line.astype(dtype)).min() >= 0
+    assert signed(thin, line.astype(np.float32)).min() >= 0
 
 
 @pytest.mark.usefixtures("x64")
@@ -107,8 +113,15 @@ def test_probabilities_are_valid_at_the_rows():
     assert signed(result, X).min() >= 0
     # That is weaker than the box.
     assert signed(result, corners(X)).min() < 0
-    box = fit(X, y, crossing="box")
-    assert float(usual.objective) < float(result.objective) < float(box.objective)
+    assert float(usual.objective) < float(result.objective)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_the_box_costs_more_than_the_rows():
+    X, y = sample()
+    rows, box = (fit(X, y, crossing=policy) for policy in ("train", "box"))
+    assert float(rows.objective) < float(box.objective)
 
 
 @pytest.mark.slow
