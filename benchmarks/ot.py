@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks._measure import write
 from jaxcur import ot
+from jaxcur.ot._stream import choose_keep, choose_tile
 
 # CPU seconds an iteration at n = m, of peers measured once on a machine with two cores.
 STORED = {
@@ -60,14 +61,27 @@ def per_iteration(
     return {k: (long[k] - short[k]) / (2 * count) for k in short}
 
 
-def ours(x: Any, y: Any, epsilon: float) -> Callable[[int], Callable[[], Any]]:
-    """A run of a given number of iterations without annealing."""
+def ours(
+    x: Any, y: Any, epsilon: float, tile: int | None = None
+) -> Callable[[int], Callable[[], Any]]:
+    """A run of a given number of iterations without annealing.
+
+    Without a tile a matrix of up to 400 MB is kept; with one it is streamed.
+    """
     start = (jnp.zeros(len(x)), jnp.zeros(len(y)))
     x, y = jnp.asarray(x), jnp.asarray(y)
 
     def solve(count: int) -> Callable[[], Any]:
         return lambda: (
-            ot.sinkhorn(x, y, epsilon=epsilon, rtol=0, max_steps=count, init=start).f
+            ot.sinkhorn(
+                x,
+                y,
+                epsilon=epsilon,
+                rtol=0,
+                max_steps=count,
+                init=start,
+                tile=tile,
+            ).f
         )
 
     return solve
@@ -171,13 +185,21 @@ def iteration_rows(sizes: list[int], epsilon: float) -> list[dict[str, Any]]:
     for n in sizes:
         x, y = clouds(n)
         count = max(1, min(50, int(3e8 / n**2)))
-        found = per_iteration(ours(x, y, epsilon), count, 3)
-        base = {
-            "workload": f"one iteration, n = m = {n}",
-            "ours s": found["wall"],
-            "ours cpu s": found["cpu"],
-            "ours ns a pair": found["cpu"] / n**2 * 1e9,
-        }
+
+        def timed(tile: int | None) -> dict[str, Any]:
+            found = per_iteration(ours(x, y, epsilon, tile), count, 3)  # noqa: B023
+            kept = "costs kept" if keeps(n) and tile is None else "streamed"  # noqa: B023
+            return {
+                "workload": f"one iteration, n = m = {n}, {kept}",  # noqa: B023
+                "ours s": found["wall"],
+                "ours cpu s": found["cpu"],
+                "ours ns a pair": found["cpu"] / n**2 * 1e9,  # noqa: B023
+            }
+
+        base = timed(None)
+        found = {"cpu": base["ours cpu s"]}
+        if keeps(n):
+            rows.append(timed(choose_tile(n, False)))
         for name, (module, build, largest) in PEERS.items():
             if importlib.util.find_spec(module) and n <= largest:
                 theirs = per_iteration(build(x, y, epsilon), count, 3)
@@ -191,8 +213,10 @@ def iteration_rows(sizes: list[int], epsilon: float) -> list[dict[str, Any]]:
                     }
                 )
         for name, figures in STORED.items():
-            measured = [r for r in rows if r["workload"] == base["workload"]]
-            if n in figures and not any(r["peer"] == name for r in measured):
+            measured = {
+                r.get("peer") for r in rows if r["workload"] == base["workload"]
+            }
+            if n in figures and name not in measured:
                 rows.append(
                     base
                     | {
@@ -204,6 +228,11 @@ def iteration_rows(sizes: list[int], epsilon: float) -> list[dict[str, Any]]:
         if not any(r["workload"] == base["workload"] for r in rows):
             rows.append(base)
     return rows
+
+
+def keeps(n: int) -> bool:
+    """Whether a solve keeps its matrix when no tile is given."""
+    return choose_keep(n, n, jnp.float32, None)
 
 
 def solve_rows(n: int, epsilons: list[float]) -> list[dict[str, Any]]:
@@ -259,7 +288,7 @@ def plain_steps(x: Any, y: Any, epsilon: Any, error: Any) -> Any:
 def roofline_rows(n: int, epsilon: float) -> list[dict[str, Any]]:
     """Share of the time that the product and the exponential alone would take."""
     x, y = (jnp.asarray(v) for v in clouds(n))
-    tile = ot.sinkhorn(x[:8], y, epsilon=epsilon, max_steps=0).tile
+    tile = choose_tile(n, False)
     rows = n // tile * tile
 
     @jax.jit
@@ -277,12 +306,12 @@ def roofline_rows(n: int, epsilon: float) -> list[dict[str, Any]]:
         return jax.lax.scan(step, values, None, length=rows // tile)[0]
 
     count = max(1, min(50, int(3e8 / n**2)))
-    whole = per_iteration(ours(*clouds(n), epsilon), count, 3)
+    whole = per_iteration(ours(*clouds(n), epsilon, tile), count, 3)
     alone = seconds(lambda: product(x, y), 3)
     exps = seconds(lambda: exponential(jnp.ones((tile, n))), 3)
     return [
         {
-            "workload": f"parts of an iteration, n = m = {n}, tile {tile}",
+            "workload": f"parts of a streamed iteration, n = m = {n}, tile {tile}",
             "ours cpu s": whole["cpu"],
             "peer": name,
             "peer cpu s": part["cpu"],
@@ -303,6 +332,7 @@ def memory_rows(sizes: list[tuple[int, int]]) -> list[dict[str, Any]]:
 
         program = jax.jit(jax.value_and_grad(value, (0, 1))).lower(shape, shape)
         memory = program.compile().memory_analysis()
+        assert memory is not None
         rows.append(
             {
                 "workload": f"value and gradient, n = m = {n}, d = {d}",
