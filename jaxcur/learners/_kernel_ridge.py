@@ -17,6 +17,7 @@ from jaxcur.learners._protocol import (
     prepare_new,
 )
 from jaxcur.learners._tree import kernel_learner
+from jaxcur.learners._triangular import inverse_of_lower
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -171,8 +172,7 @@ def _fit(learner, features, target, weights):
 
 
 def _inverse_diagonal(factor: Array) -> Array:
-    identity = jnp.eye(factor.shape[0], dtype=factor.dtype)
-    inverse = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
+    inverse = inverse_of_lower(factor)
     return jnp.sum(inverse * inverse, axis=0)
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcur.learners._protocol import LinearParams
+from jaxcur.learners._triangular import inverse_of_lower
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -90,9 +91,7 @@ def fit(features, target, weights, penalty, *, intercept):
 
 def _residuals(system: _Dual, weights: Array, intercept: bool) -> Array:
     """Leave-one-out residuals  y_i - prediction_i."""
-    n = weights.shape[0]
-    identity = jnp.eye(n, dtype=weights.dtype)
-    inverse = jax.scipy.linalg.solve_triangular(system.factor, identity, lower=True)
+    inverse = inverse_of_lower(system.factor)
     diagonal = jnp.sum(inverse * inverse, axis=0)
     diagonal = diagonal - system.unit**2 / system.constant
     present = weights > 0

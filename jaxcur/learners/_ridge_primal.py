@@ -8,6 +8,7 @@ from jax import Array
 
 from jaxcur.learners._protocol import LinearParams
 from jaxcur.learners._scatter import Scatter, over_blocks, removal, scatter
+from jaxcur.learners._triangular import inverse_of_lower
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -24,12 +25,11 @@ def _whitener(matrix: Array, penalty: Array, singular: bool) -> Array:
     d = matrix.shape[0]
     dtype = matrix.dtype
     epsilon = jnp.finfo(dtype).eps
-    identity = jnp.eye(d, dtype=dtype)
-    penalised = matrix + penalty * identity
+    penalised = matrix + penalty * jnp.eye(d, dtype=dtype)
     factor = jnp.linalg.cholesky(penalised)
 
     def by_cholesky() -> Array:
-        return jax.scipy.linalg.solve_triangular(factor, identity, lower=True).T
+        return inverse_of_lower(factor).T
 
     if not singular:
         return by_cholesky()

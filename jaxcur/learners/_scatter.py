@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-_BLOCK_ENTRIES = 2**19
+_BLOCK_ENTRIES = 2**20
 
 
 class Scatter(NamedTuple):
