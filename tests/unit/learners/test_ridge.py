@@ -202,8 +202,8 @@ def test_memory_is_that_of_the_blocks():
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in [(n, d), (n,)]]
     compiled = jax.jit(Ridge(1.0).leave_one_out).lower(*shapes).compile()
     memory = compiled.memory_analysis()
-    # The rows are 20 MB; a centred copy of all of them would be 20 more. A block is 4 MB,
-    # and is held twice.
+    # The rows are 20 MB; a centred copy of all of them would be 20 more. A block is
+    # 4 MB, and is held twice.
     assert memory.temp_size_in_bytes < 8.5e6
 
 
