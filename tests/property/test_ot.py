@@ -225,6 +225,42 @@ def test_wasserstein_on_the_line_is_a_metric(seed, ties):
     assert_close(table[0, 0], np.sum(np.diff(grid) * gaps), rtol=1e-9, atol=1e-12)
 
 
+@jax.jit
+def clouds_apart(clouds, projections):
+    """Assignment with p = 1, 2 and sliced distance between pairs of three clouds."""
+
+    def pair(i, j):
+        x, y = clouds[i], clouds[j]
+        near = ot.cost_matrix(x, y, cost=ot.Euclidean())
+        far = ot.cost_matrix(x, y)
+        size = x.shape[0]
+        sliced = ot.sliced_wasserstein(x, y, projections=projections, root=True)
+        return jnp.stack(
+            [
+                ot.assignment(near)[1] / size,
+                jnp.sqrt(ot.assignment(far)[1] / size),
+                sliced,
+            ]
+        )
+
+    return jnp.stack([pair(*p) for p in [(0, 1), (1, 2), (0, 2), (1, 0), (0, 0)]], 1)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**31), st.booleans())
+def test_assignment_and_sliced_distances_are_metrics(seed, ties):
+    rng = np.random.default_rng(seed)
+    clouds = rng.normal(size=(3, 6, 2)) * [[[1.0]], [[3.0]], [[0.1]]]
+    if ties:
+        clouds = np.round(clouds)
+    table = np.asarray(clouds_apart(clouds, rng.normal(size=(5, 2))))
+    assert (table[:, 2] <= table[:, 0] + table[:, 1] + 1e-9).all()
+    assert_close(table[:, 0], table[:, 3], rtol=1e-9, atol=1e-9)
+    assert_close(table[:, 4], np.zeros(3), rtol=0, atol=1e-7)
+    # A projection shortens: the sliced distance is below the one it slices.
+    assert (table[2] <= table[1] + 1e-9).all()
+
+
 def test_sliced_distance_of_a_translation_and_its_standard_error():
     rng = np.random.default_rng(0)
     x, t = rng.normal(size=(40, 3)), np.array([1.0, -2.0, 0.5])
