@@ -78,9 +78,11 @@ def test_transport_between_gaussian_samples_approaches_bures():
     y = rng.normal(size=(1500, 2)) @ root.T + 1.0
     exact = float(ot.bures(np.zeros(2), np.eye(2), np.ones(2), root @ root.T))
     found = float(ot.sinkhorn_divergence(x, y, epsilon=0.05, rtol=1e-4))
-    # Three standard errors of a squared distance of this size.
-    assert_close(found, exact, rtol=0.1)
-    assert_close(float(ot.frechet(x, y)), exact, rtol=0.1)
+    # What Gaussians with the moments of the samples are apart: the means, which carry
+    # most of the distance, are then no source of error.
+    assert_close(found, float(ot.frechet(x, y)), rtol=0.02)
+    # Four standard errors of 0.1, nearly all of it from the means.
+    assert_close(float(ot.frechet(x, y)), exact, rtol=0, atol=0.4)
 
 
 def test_diagonal_covariances_and_errors_of_bures():
