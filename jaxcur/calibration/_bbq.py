@@ -67,7 +67,8 @@ def fit_bbq(
     Args:
         probs: shape (n,), in [0, 1].
         labels: shape (n,), 0 or 1, or means of outcomes between them.
-        weights: shape (n,), at least 0; ones when missing. A weight counts rows.
+        weights: shape (n,), at least 0; ones when missing. A weight counts rows, except
+            that the numbers of bins to average over follow from n.
         binning: bins of equal numbers of rows, or of equal width (static).
         score: what weighs the histograms (static).
         spread: at least 1 (static).

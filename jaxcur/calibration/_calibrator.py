@@ -22,6 +22,8 @@ STATUS = {
     "the parameters are those where the iteration was stopped",
     3: "the input is not legal: a NaN, a label out of range, or no weight",
 }
+# Rounding may carry a probability this far outside [0, 1].
+_SLACK = 1e-5
 OK, MAX_STEPS, DIVERGING, INVALID = range(4)
 
 
@@ -126,15 +128,44 @@ def check_class_logits(
     return check_any_logits(logits, labels, weights)
 
 
-def new_input(name: str, value: Any, like: Array, rank: int = 1) -> Array:
+def new_input(
+    name: str,
+    value: Any,
+    like: Array,
+    rank: int = 1,
+    num_classes: int | None = None,
+) -> Array:
     """New input of a fitted map, in the dtype of its parameters.
 
+    Probabilities outside [0, 1] are NaN under tracing.
+
     Raises:
-        ValueError: another rank than at the fit.
+        ValueError: another rank than at the fit, another number of classes where
+            `num_classes` is given, or "probs" outside [0, 1].
     """
     (array,) = as_float(**{name: value})
     check_rank(name, array, rank, "(n,)" if rank == 1 else "(n, k)")
+    if num_classes is not None and array.shape[1] != num_classes:
+        raise ValueError(
+            f"`{name}` must have the {num_classes} columns of the fit, "
+            f"got shape {array.shape}"
+        )
+    if name == "probs":
+        array = _only_probabilities(array)
     return array.astype(like.dtype)
+
+
+def _only_probabilities(probs: Array) -> Array:
+    # A gap stays a gap: NaN in, NaN out.
+    if is_concrete(probs):
+        host = np.asarray(probs)
+        outside = (host < -_SLACK) | (host > 1 + _SLACK)
+        if outside.any():
+            raise ValueError(
+                f"`probs` must lie in [0, 1], got {host[outside][0]}; are these logits?"
+            )
+        return probs
+    return jnp.where((probs < -_SLACK) | (probs > 1 + _SLACK), jnp.nan, probs)
 
 
 def clipped_logit(probs: Array) -> Array:

@@ -22,6 +22,11 @@ def _probability(name: str, value: Any) -> Array:
                 f"`{name}` must hold probabilities in [0, 1], got "
                 f"{host.min()} to {host.max()}"
             )
+        # A lower bound stays one: rounding 1 - 1e-9 to 1 would certify everything.
+        if is_concrete(value):
+            above = host > np.asarray(value).astype(np.float64)
+            if above.any():
+                array = jnp.asarray(np.where(above, np.nextafter(host, 0 * host), host))
     return jnp.where((array >= 0) & (array <= 1), array, jnp.nan)
 
 
@@ -83,8 +88,9 @@ def certified_radius(
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxcur import calibration
-        >>> calibration.certified_radius(jnp.array([0.99, 0.4]), sigma=0.5).round(3)
-        Array([1.163, 0.   ], dtype=float32)
+        >>> radii = calibration.certified_radius(jnp.array([0.99, 0.4]), sigma=0.5)
+        >>> [round(float(radius), 3) for radius in radii]
+        [1.163, 0.0]
     """
     p = _probability("p_lower", p_lower)
     return _single(p, _width(sigma, p.dtype))

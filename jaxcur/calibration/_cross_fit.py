@@ -143,7 +143,8 @@ class OneVsRestCalibrator:
 
     def __call__(self, scores: Real[ArrayLike, "m k"]) -> Float[Array, "m k"]:
         """Probabilities (m, k): rows that sum to 1, uniform where all maps give 0."""
-        table = new_input("scores", scores, jax.tree.leaves(self.calibrators)[0], 2)
+        first = jax.tree.leaves(self.calibrators)[0]
+        table = new_input("scores", scores, first, 2, first.shape[0])
         found = jax.vmap(lambda one, column: one(column), in_axes=(0, 1), out_axes=1)(
             self.calibrators, table
         )

@@ -89,8 +89,8 @@ def evidential_opinion(evidence: Real[ArrayLike, "... K"]) -> EvidentialOpinion:
         >>> import jax.numpy as jnp
         >>> from jaxcur import calibration
         >>> opinion = calibration.evidential_opinion(jnp.array([8.0, 8.0, 0.0]))
-        >>> opinion.uncertainty.round(3), opinion.dissonance.round(3)
-        (Array(0.158, dtype=float32), Array(0.842, dtype=float32))
+        >>> print(f"{opinion.uncertainty:.3f} {opinion.dissonance:.3f}")
+        0.158 0.842
     """
     return _opinion(_rows("evidence", evidence, 0.0, np.inf))
 
@@ -161,8 +161,8 @@ def confusion_and_ignorance(
         >>> import jax.numpy as jnp
         >>> from jaxcur import calibration
         >>> both = calibration.confusion_and_ignorance(jnp.array([0.9, 0.8]))
-        >>> both.confusion.round(2), both.ignorance.round(2)
-        (Array(0.72, dtype=float32), Array(0.02, dtype=float32))
+        >>> print(f"{both.confusion:.2f} {both.ignorance:.2f}")
+        0.72 0.02
     """
     return _split(_rows("plausibility", plausibility, 0.0, 1.0))
 

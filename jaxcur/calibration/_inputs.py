@@ -31,6 +31,18 @@ def _source_bits(value: Any, array: Array) -> int:
     return _bits(array)
 
 
+def as_numbers(name: str, value: Any) -> Array:
+    """Whole numbers and booleans as they are, all others as floats.
+
+    Raises:
+        TypeError: words, or anything else that is no real number.
+    """
+    # Dtypes of other libraries need not have a kind.
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u", "b"):
+        return jnp.asarray(value)
+    return as_float(**{name: value})[0]
+
+
 def check_probabilities(
     name: str, value: Any, rank: int = 1, shape: str = "(n,)"
 ) -> Array:
@@ -75,11 +87,10 @@ def check_outcomes(
     Raises:
         ValueError: another length than `like`, NaN, or a number outside [0, 1].
     """
-    whole = getattr(value, "dtype", np.dtype(float)).kind in "iub"
-    if convert or not whole or not is_concrete(value):
+    if convert or not is_concrete(value):
         (array,) = as_float(**{name: value})
     else:
-        array = jnp.asarray(value)
+        array = as_numbers(name, value)
     check_rank(name, array, 1)
     check_same_length(like_name, like, name, array)
     if is_concrete(array):
@@ -102,7 +113,7 @@ def check_classes(
         ValueError: another length than `like`, or a number that is no class.
         TypeError: traced labels that are not integers.
     """
-    array = jnp.asarray(value)
+    array = as_numbers(name, value)
     check_rank(name, array, 1)
     check_same_length(like_name, like, name, array)
     if is_concrete(array):

@@ -18,7 +18,7 @@ from jaxcur._base import (
     register_dataclass,
 )
 from jaxcur.calibration._binned import debiased_squared_error
-from jaxcur.calibration._inputs import check_scored, check_weights, is_hard
+from jaxcur.calibration._inputs import as_numbers, check_scored, check_weights, is_hard
 from jaxcur.calibration._kernel import kernel_calibration_error
 from jaxcur.calibration._resample import (
     Metric,
@@ -183,7 +183,7 @@ def _check_draw(
 
 def _rows(probs: Any, labels: Any) -> tuple[Array, Array]:
     """Inputs as arrays; classes of rows as integers, which a trace asks for."""
-    p, c = jnp.asarray(probs), jnp.asarray(labels)
+    p, c = as_numbers("probs", probs), as_numbers("labels", labels)
     if not jnp.issubdtype(p.dtype, jnp.floating):
         p = p.astype(jnp.result_type(float))
     if p.ndim == 0 or c.ndim == 0 or p.shape[0] == 0 or p.shape[0] != c.shape[0]:

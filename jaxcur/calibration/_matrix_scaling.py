@@ -46,7 +46,7 @@ class MatrixScalingCalibrator(Fitted):
 
     def __call__(self, logits: Real[ArrayLike, "m k"]) -> Float[Array, "m k"]:
         """Probabilities at logits (m, k)."""
-        table = new_input("logits", logits, self.matrix, 2)
+        table = new_input("logits", logits, self.matrix, 2, self.matrix.shape[-1])
         scaled = jnp.matmul(table, self.matrix, precision=_HIGHEST) + self.intercepts
         return jax.nn.softmax(scaled, axis=-1)
 
@@ -58,7 +58,7 @@ class DirichletCalibrator(MatrixScalingCalibrator):
 
     def __call__(self, probs: Real[ArrayLike, "m k"]) -> Float[Array, "m k"]:
         """Probabilities at rows of probabilities (m, k)."""
-        table = new_input("probs", probs, self.matrix, 2)
+        table = new_input("probs", probs, self.matrix, 2, self.matrix.shape[-1])
         return super().__call__(log_probs(table))
 
 

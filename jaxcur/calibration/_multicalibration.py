@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Real
 from jaxcur._base import check_rank, is_concrete, register_dataclass
 from jaxcur.calibration._bins import width_index
 from jaxcur.calibration._calibrator import INVALID, MAX_STEPS, OK, Fitted, with_rows
-from jaxcur.calibration._inputs import check_binary, check_probabilities
+from jaxcur.calibration._inputs import as_numbers, check_binary, check_probabilities
 
 
 @register_dataclass
@@ -46,6 +46,14 @@ class MulticalibrationCalibrator(Fitted):
         """Probabilities at forecasts (m,) of rows with memberships (m, g)."""
         f = check_probabilities("probs", probs).astype(self.shifts.dtype)
         member = _memberships(groups, f)
+        if is_concrete(member, self.groups):
+            # An index beyond the last column would be taken for the last.
+            needed = int(np.max(np.asarray(self.groups), initial=0)) + 1
+            if member.shape[1] < needed:
+                raise ValueError(
+                    "`groups` must have the columns of the fit, at least "
+                    f"{needed}, got shape {member.shape}"
+                )
         rounds = (self.groups, self.bins, self.shifts)
 
         def apply(i: Array, f: Array) -> Array:
@@ -57,13 +65,21 @@ class MulticalibrationCalibrator(Fitted):
 
 
 def _memberships(groups: ArrayLike, f: Array) -> Array:
-    member = jnp.asarray(groups)
+    member = as_numbers("groups", groups)
     check_rank("groups", member, 2, "(n, g)")
     if member.shape[0] != f.shape[0]:
         raise ValueError(
             f"`groups` must have {f.shape[0]} rows, one for each forecast, "
             f"got shape {member.shape}"
         )
+    if is_concrete(member):
+        host = np.asarray(member)
+        legal = (host == 0) | (host == 1)
+        if not legal.all():
+            raise ValueError(
+                "`groups` must hold memberships, True or False (one column for each "
+                f"group, not codes), got {host[~legal][0]}"
+            )
     return member.astype(bool)
 
 
@@ -86,7 +102,9 @@ def fit_multicalibration(
 
     Guarantee: with status 0 no cell of the rows of the fit has an error above `atol`
     (`max_cell_error` is the largest one), and their Brier score has not risen. On new
-    rows there is no guarantee.
+    rows there is no guarantee. The error counts the share of the cell, too: a cell of
+    4 % of the rows that is off by 0.15 has an error of 0.006 and is left by the default
+    `atol`. Many groups and bins ask for a smaller one.
     Verified by: tests/unit/calibration/test_multicalibration.py.
 
     Args:

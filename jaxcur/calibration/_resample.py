@@ -59,9 +59,18 @@ def as_metric(metric: Any) -> Metric:
         if all(_is_hashable(value) for value in metric.keywords.values()):
             function, options = metric.func, metric.keywords
     try:
-        by_name = "weights" in inspect.signature(function).parameters
+        signature = inspect.signature(function)
     except (TypeError, ValueError):
-        by_name = False
+        return Metric(function, tuple(sorted(options.items())), False)
+    by_name = "weights" in signature.parameters
+    given = (None,) * (2 if by_name else 3)
+    try:
+        signature.bind(*given, **options, **({"weights": None} if by_name else {}))
+    except TypeError as error:
+        raise TypeError(
+            "`metric` must be a function of (probs, labels, weights), because a "
+            f"resample of the rows is a vector of weights, got one of {signature}"
+        ) from error
     return Metric(function, tuple(sorted(options.items())), by_name)
 
 

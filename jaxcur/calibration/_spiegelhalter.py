@@ -38,9 +38,10 @@ def _moment(f: Array, w: Array) -> _Moment:
 
 def _moment_z(context: _Moment, y: Array) -> Array:
     total = jnp.sum((y - context.offset) * context.slope)
-    defined = context.scale > 0
-    z = total / jnp.where(defined, context.scale, 1)
-    return jnp.where(defined, z, 0 * total)
+    # Where no outcome is in doubt, one that was called impossible is infinitely far.
+    certain = jnp.where(total == 0, 0 * total, total * jnp.inf)
+    z = total / jnp.where(context.scale > 0, context.scale, 1)
+    return jnp.where(context.scale > 0, z, certain)
 
 
 def _moment_sided(context: _Moment, y: Array) -> Array:
@@ -73,7 +74,7 @@ def _spiegelhalter(
         tail = _moment_sided(context, y)
         factor = 1 if sign else 2
         p = factor * jax.scipy.special.erfc(tail / jnp.sqrt(2).astype(f.dtype)) / 2
-    defined = context.scale > 0
+    defined = (context.scale > 0) | jnp.isinf(z)
     p = poisoned(jnp.where(defined, p, 1), f, y, w)
     return TestResult(jnp.where(defined, z, jnp.nan), p)
 
@@ -113,8 +114,9 @@ def spiegelhalter_test(
         weights: shape (n,), fixed factors of the residuals.
 
     Returns:
-        `TestResult(statistic, p_value)` with statistic Z: NaN, with p-value 1, where
-        all forecasts are 0, 1/2 or 1.
+        `TestResult(statistic, p_value)` with statistic Z. Where all forecasts are 0,
+        1/2 or 1, it is infinite if one that is certain did not come true, and NaN, with
+        p-value 1, if all did.
 
     Raises:
         ValueError: no rows, unequal lengths, values outside their range, labels other

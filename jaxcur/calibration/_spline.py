@@ -48,7 +48,8 @@ def fit_spline(
     In the order of the forecasts, the mean of the residuals y - f up to a row is a
     function of its rank t in [0, 1]. A natural cubic spline with equally spaced knots
     is fitted to it by least squares, and the forecast becomes f plus the slope of the
-    spline, within [0, 1]. Equal forecasts count as one row.
+    spline, within [0, 1]. Equal forecasts share their ranks evenly: along them the
+    cumulative error is a straight line, and they get the mean slope of the spline.
 
     Heuristic: no finite-sample guarantee on the probabilities; the curve need not be
     monotone.
@@ -116,20 +117,38 @@ def _fit(f, y, w, *, num_knots) -> Any:
     rate = total / jnp.where(mass > 0, mass, 1)
     residual = jnp.where(mass > 0, share * (rate - thresholds), 0)
     height = jnp.cumsum(residual)
-    # Ranks run from 0 at the first row to 1 at the last: (i - 1) / (n - 1).
-    middle = jnp.cumsum(share) - share / 2
-    ends = share[0] / 2 + jnp.sum(jnp.where(thresholds == last, share, 0)) / 2
-    t = jnp.clip((middle - share[0] / 2) / jnp.where(ends < 1, 1 - ends, 1), 0, 1)
+    # Ranks run from 0 at the first row to 1 at the last: (i - 1) / (n - 1). A group of
+    # equal forecasts is a run of rows as light as the lightest; its first, its middle
+    # and its last rank stand for the run as in Simpson's rule, and are one point where
+    # the group is one row.
+    unit = jnp.min(jnp.where(present, w, jnp.inf)) / jnp.sum(mass)
+    unit = jnp.minimum(unit, jnp.min(jnp.where(mass > 0, share, jnp.inf)))
+    extent = jnp.where(unit < 1, 1 - unit, 1)
+    length = jnp.maximum(share - unit, 0)
+    place = jnp.array([0.0, 0.5, 1.0], f.dtype)[:, None]
+    before = 1 - place
+    t = jnp.clip((jnp.cumsum(share) - unit - before * length) / extent, 0, 1)
+    climb = residual * length / jnp.where(mass > 0, share, 1)
+    curve = height - before * climb
     knots = jnp.linspace(0, 1, num_knots, dtype=f.dtype)
-    values, slopes = _basis(t, knots)
+    values, slopes = jax.vmap(_basis, in_axes=(0, None))(t, knots)
     # An orthonormal basis: the truncated powers are nearly collinear.
-    root = jnp.sqrt(share)
-    left, sizes, right = jnp.linalg.svd(values * root[:, None], full_matrices=False)
+    simpson = jnp.array([1 / 6, 4 / 6, 1 / 6], f.dtype)[:, None]
+    root = jnp.sqrt(simpson * share).ravel()
+    table = values.reshape(-1, num_knots) * root[:, None]
+    left, sizes, right = jnp.linalg.svd(table, full_matrices=False)
     small = sizes <= 10 * jnp.finfo(f.dtype).eps * sizes[0] * num_knots
     inverse = jnp.where(small, 0, 1 / jnp.where(small, 1, sizes))
-    part = jnp.matmul(left.T, root * height, precision=_HIGHEST)
+    part = jnp.matmul(left.T, root * curve.ravel(), precision=_HIGHEST)
     coefficients = jnp.matmul(right.T, inverse * part, precision=_HIGHEST)
-    corrected = thresholds + jnp.matmul(slopes, coefficients, precision=_HIGHEST)
+    level = jnp.matmul(values, coefficients, precision=_HIGHEST)
+    slope = jnp.matmul(slopes, coefficients, precision=_HIGHEST)
+    # The difference is exact across knots, but of near points mostly rounding.
+    width = t[2] - t[0]
+    wide = width > 0.01
+    mean = (level[2] - level[0]) / jnp.where(wide, width, 1)
+    mean = jnp.where(wide, mean, jnp.sum(simpson * slope, axis=0))
+    corrected = thresholds + mean
     # Places beyond the last group repeat it.
     count = jnp.sum(mass > 0)
     corrected = jnp.where(mass > 0, corrected, corrected[jnp.maximum(count - 1, 0)])

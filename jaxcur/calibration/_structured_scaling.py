@@ -50,7 +50,7 @@ class StructuredScalingCalibrator(Fitted):
 
     def __call__(self, logits: Real[ArrayLike, "m k"]) -> Float[Array, "m k"]:
         """Probabilities at logits (m, k)."""
-        table = new_input("logits", logits, self.matrix, 2)
+        table = new_input("logits", logits, self.matrix, 2, self.matrix.shape[-1])
         scaled = jax.nn.log_softmax(table * self.inverse_temperature, axis=-1)
         scaled = jnp.matmul(scaled, self.matrix, precision=_HIGHEST) + self.intercepts
         return jax.nn.softmax(scaled, axis=-1)

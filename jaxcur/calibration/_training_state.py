@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +73,19 @@ def load(path: Path, state: TrainingState, fingerprint: str) -> TrainingState:
     """The state in the file, or the one given where there is no file."""
     if not path.is_file():
         return state
-    with np.load(path, allow_pickle=False) as stored:
+    try:
+        opened = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"`checkpoint` {str(path)!r} is not a checkpoint of this function; name "
+            "another file"
+        ) from error
+    if not isinstance(opened, np.lib.npyio.NpzFile) or "fingerprint" not in opened:
+        raise ValueError(
+            f"`checkpoint` {str(path)!r} is not a checkpoint of this function; name "
+            "another file"
+        )
+    with opened as stored:
         if str(stored["fingerprint"]) != fingerprint:
             raise ValueError(
                 f"`checkpoint` {str(path)!r} belongs to other data or settings; remove "

@@ -40,7 +40,7 @@ class VectorScalingCalibrator(Fitted):
 
     def __call__(self, logits: Real[ArrayLike, "m k"]) -> Float[Array, "m k"]:
         """Probabilities at logits (m, k)."""
-        table = new_input("logits", logits, self.slopes, 2)
+        table = new_input("logits", logits, self.slopes, 2, self.intercepts.shape[-1])
         return jax.nn.softmax(table * self.slopes + self.intercepts, axis=-1)
 
 

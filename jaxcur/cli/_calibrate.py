@@ -203,6 +203,9 @@ def _rows(args: argparse.Namespace, table: "pd.DataFrame") -> "tuple[Rows, np.nd
             missing = missing | np.isnan(values)
         if missing.all():
             raise CommandError("no row is complete; --na drop leaves nothing")
+    else:
+        for name in (names[0], *names[2:], names[1]):
+            _refuse_gaps(table[name], name)
     kept = np.flatnonzero(~missing)
     part = table.iloc[kept]
     probs = _probabilities(args, part, args.prob, kept)
@@ -231,6 +234,16 @@ def _has_no_label(column: Any) -> "np.ndarray":
 
     words = column.astype(str).str.strip().str.lower().isin(_GAPS)
     return np.asarray(column.isna() | words)
+
+
+def _refuse_gaps(column: Any, name: str) -> None:
+    missing = _has_no_label(column)
+    if missing.any():
+        raise CommandError(
+            f"column '{name}' is missing in {int(missing.sum())} of {len(column)} rows "
+            f"(first: row {int(missing.argmax()) + 1}); fill them in, or leave these "
+            "rows out (--na drop)"
+        )
 
 
 def _probabilities(
@@ -264,13 +277,6 @@ def _labels(
     import numpy as np
 
     column, name = table[args.label], args.label
-    missing = _has_no_label(column)
-    if missing.any():
-        raise CommandError(
-            f"column '{name}' is missing in {int(missing.sum())} of {len(column)} rows "
-            f"(first: row {int(missing.argmax()) + 1}); fill them in, or leave these "
-            "rows out (--na drop)"
-        )
     words = np.array([_word(entry) for entry in column.tolist()], dtype=object)
     values = sorted(set(words.tolist()))
     listed = ", ".join(values[:6]) + (", ..." if len(values) > 6 else "")

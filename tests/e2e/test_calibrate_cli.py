@@ -240,7 +240,11 @@ _BAD_TABLES = {
     ),
     "a negative one": ({"p": -3.0}, "use --logit"),
     "percentages": ({"p": 45.0}, "or percentages, then divide"),
-    "NaN": ({"p": [np.nan] * 3 + [0.5] * (N - 3)}, "'p' is missing in 3 of 400 rows"),
+    "NaN": (
+        {"p": [np.nan] * 3 + [0.5] * (N - 3)},
+        "'p' is missing in 3 of 400 rows (first: row 1); fill them in, or leave these "
+        "rows out (--na drop)",
+    ),
     "infinity": ({"p": np.inf}, "column 'p' is infinite in row 1"),
     "a word": ({"p": ["0.5"] * (N - 1) + ["high"]}, "'p' holds 'high' in row 400"),
     "one class": ({"y": 1}, "column 'y' holds one class only, 1"),

@@ -115,3 +115,10 @@ def test_bad_values_are_nan_under_jit_and_vmap():
     assert np.isnan(found)
     slope = jax.grad(lambda p: certified_radius(p, sigma=1.0))(0.9)
     assert slope == pytest.approx(1 / norm.pdf(norm.ppf(0.9)), rel=1e-5)
+
+
+def test_a_lower_bound_is_not_rounded_up_to_certainty():
+    near = np.array([1 - 1e-9, 1.0])
+    assert np.isfinite(certified_radius(near, sigma=1.0)).tolist() == [True, False]
+    assert certified_radius(1 - 1e-9, sigma=1.0) <= norm.ppf(1 - 1e-9)
+    assert np.isfinite(dual_certified_radius(1 - 1e-9, 0.5, sigma=1.0))

@@ -119,3 +119,25 @@ def test_spline_is_the_least_squares_natural_spline(x64):
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         calibration.fit_histogram(np.full(3, 0.5), np.ones(3), **options)
+
+
+@pytest.mark.parametrize("grid", [[0.3], [0.2, 0.6], [0.1, 0.3, 0.5, 0.7, 0.9]])
+def test_a_spline_repairs_forecasts_of_few_values(dtype, grid):
+    # Ties used to meet the cumulative error of their end at the rank of their middle.
+    grid = np.array(grid, dtype)
+    count, rate = 200, 0.25 + 0.5 * grid
+    f = np.repeat(grid, count)
+    y = np.repeat(rate, count)
+    fit = calibration.fit_spline(f, y)
+    assert_close(fit(grid), rate, rtol=0, atol=0.01)
+    heavy = calibration.fit_spline(grid, rate, weights=np.full(grid.size, 3, dtype))
+    assert heavy.values.dtype == dtype
+
+
+def test_weights_of_a_spline_count_rows(x64):
+    rng = np.random.default_rng(2)
+    f, y = rng.random(60).round(1), rng.integers(0, 2, 60)
+    w = rng.integers(0, 4, 60)
+    counted = calibration.fit_spline(f, y, weights=w)
+    listed = calibration.fit_spline(np.repeat(f, w), np.repeat(y, w))
+    assert_close(counted(f), listed(f), rtol=1e-9)

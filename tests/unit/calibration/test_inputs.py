@@ -1,10 +1,13 @@
 """Checks of probabilities, labels, weights and logits."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcur import calibration
 from jaxcur.calibration import _inputs
 from tests.helpers import assert_close
 
@@ -64,3 +67,58 @@ def test_logits_keep_their_kind() -> None:
         _inputs.check_logits(jnp.array([jnp.inf]), jnp.array([1]))
     with pytest.raises(ValueError, match=r"shape \(n,\) or \(n, k\)"):
         _inputs.check_logits(jnp.zeros((1, 1, 1)), jnp.array([1]))
+
+
+class _Column:
+    """A column of another library: its dtype has no kind."""
+
+    dtype = "Int64"
+
+    def __init__(self, values: list[int]) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.asarray(self.values, dtype)
+
+
+def test_labels_of_other_kinds_are_read_or_refused_by_name() -> None:
+    rows = np.full((2, 2), 0.5)
+    with pytest.raises(
+        TypeError, match="`labels` must hold real numbers, got dtype <U1"
+    ):
+        _inputs.check_multiclass(rows, np.array(["a", "b"]))
+    for labels in ([0, 1], _Column([0, 1])):
+        _, classes, _ = _inputs.check_multiclass(rows, labels)
+        assert classes.tolist() == [0, 1]
+        like = jnp.ones(2)
+        y = _inputs.check_outcomes("labels", labels, like, "probs", convert=False)
+        assert y.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["vector_scaling", "matrix_scaling", "structured_scaling", "dirichlet"]
+)
+def test_new_rows_have_the_columns_of_the_fit(name: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.dirichlet(np.ones(3), size=20)
+    fit = getattr(calibration, f"fit_{name}")(rows, np.arange(20) % 3)
+    with pytest.raises(ValueError, match="3 columns of the fit"):
+        fit(rows[:, :2])
+
+
+def test_one_against_the_rest_has_the_columns_of_the_fit() -> None:
+    rows = np.random.default_rng(0).dirichlet(np.ones(3), size=20)
+    fit = calibration.fit_one_vs_rest(calibration.fit_platt, rows, np.arange(20) % 3)
+    with pytest.raises(ValueError, match="3 columns of the fit"):
+        fit(rows[:, :2])
+
+
+@pytest.mark.parametrize("name", ["beta", "histogram", "spline", "bbq"])
+def test_a_map_of_probabilities_does_not_take_logits(name: str) -> None:
+    options = {"num_bins": 3} if name == "histogram" else {}
+    f, y = np.linspace(0.05, 0.95, 20), np.arange(20) % 2
+    fit = getattr(calibration, f"fit_{name}")(f, y, **options)
+    with pytest.raises(ValueError, match="got -2.0; are these logits"):
+        fit(np.array([-2.0, 0.5]))
+    traced = jax.jit(lambda fit, f: fit(f))(fit, jnp.array([-2.0, 0.5, 1 + 1e-6]))
+    assert np.isnan(traced).tolist() == [True, False, False]

@@ -161,3 +161,16 @@ def test_empty_bins_are_marked() -> None:
     assert np.isnan(np.asarray(diagram.lower)).tolist() == [False, True, False]
     assert_close(diagram.weight, jnp.array([1.0, 0.0, 1.0]), rtol=0)
     assert_close(diagram.confidence_level, np.float32(0.95), rtol=1e-7)
+
+
+def test_a_metric_without_weights_is_refused_in_words() -> None:
+    f, y, key = np.full(4, 0.5), np.array([0, 1, 0, 1]), jax.random.key(0)
+    with pytest.raises(TypeError, match="`metric` must be a function of"):
+        calibration.confidence_interval(
+            lambda p, c: ((p - c) ** 2).mean(), f, y, key=key
+        )
+    with pytest.raises(TypeError, match="`metric` must be a function of"):
+        calibration.confidence_interval(lambda p, *, weights, q: p, f, y, key=key)
+    with pytest.raises(TypeError, match="`labels` must hold real numbers"):
+        words = np.array(["no", "yes"])[y]
+        calibration.confidence_interval(calibration.brier_score, f, words, key=key)

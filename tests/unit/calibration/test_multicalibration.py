@@ -61,3 +61,17 @@ def test_jit_and_bad_input():
         calibration.fit_multicalibration(f, y, groups[:3])
     with pytest.raises(ValueError, match="`atol` must be positive"):
         calibration.fit_multicalibration(f, y, groups, atol=0.0)
+
+
+def test_groups_are_memberships_of_the_columns_of_the_fit():
+    f, y, groups = world()
+    codes = np.arange(N)[:, None] % 3
+    with pytest.raises(ValueError, match="not codes\\), got 2"):
+        calibration.fit_multicalibration(f, y, codes)
+    with pytest.raises(TypeError, match="`groups` must hold real numbers"):
+        calibration.fit_multicalibration(f, y, np.array([["a", "b"]] * N))
+    fit = calibration.fit_multicalibration(f, y, groups)
+    assert int(np.asarray(fit.groups).max()) == 2
+    with pytest.raises(ValueError, match="columns of the fit, at least 3"):
+        fit(f, groups[:, :2])
+    assert_close(fit(f, groups.astype(int)), fit(f, groups), rtol=0)

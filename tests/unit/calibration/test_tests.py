@@ -135,3 +135,17 @@ def test_options_of_draws(options, message: str) -> None:
 def test_labels_of_a_test_are_0_or_1() -> None:
     with pytest.raises(ValueError, match="must be 0 or 1"):
         calibration.ks_test(F, Y * 0.5, method="asymptotic")
+
+
+@pytest.mark.parametrize("method", ["asymptotic", "monte_carlo"])
+def test_certain_forecasts_that_fail_are_refuted(method) -> None:
+    key = jax.random.key(0) if method == "monte_carlo" else None
+    f, y = jnp.array([0.0, 0.0, 1.0, 0.5]), jnp.array([0, 1, 1, 0])
+    test = functools.partial(calibration.spiegelhalter_test, method=method, key=key)
+    found = test(f, y)
+    assert found.statistic == np.inf
+    assert found.p_value == pytest.approx(0.001 if key is not None else 0, rel=1e-5)
+    assert test(f, y, alternative="less").p_value == 1
+    fulfilled = test(f, jnp.array([0, 0, 1, 0]))
+    assert np.isnan(fulfilled.statistic)
+    assert fulfilled.p_value == 1

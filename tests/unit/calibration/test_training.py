@@ -172,3 +172,15 @@ def test_data_errors():
     bad[0, 0] = np.nan
     with pytest.raises(ValueError, match="must be finite"):
         train_cape(linear, START, bad, Y[:200], HELD, key=key)
+
+
+def test_another_file_is_no_checkpoint(tmp_path):
+    for name, content in (("words", b"words"), ("empty", b"")):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}' is not a checkpoint"):
+            train(checkpoint=path)
+    path = tmp_path / "other.npz"
+    np.savez(path, values=np.ones(2))
+    with pytest.raises(ValueError, match="is not a checkpoint of this function"):
+        train(checkpoint=path)
