@@ -179,9 +179,10 @@ def resampled_sums(
     spread = ratio(segment_totals((f - center[cell]) ** 2, cell, 2 * m), count)
     key_counts, key_noise = jax.random.split(key)
     shape = (num_resamples, 2 * m)
-    drawn = jax.random.multinomial(
-        key_counts, jnp.asarray(n, f.dtype), count / n, shape=shape, dtype=f.dtype
-    )
+    # Releases differ in whether a `shape` includes the cells: none is passed.
+    times = jnp.full(num_resamples, n, f.dtype)
+    shares = jnp.broadcast_to(count / n, shape)
+    drawn = jax.random.multinomial(key_counts, times, shares, dtype=f.dtype)
     noise = jax.random.normal(key_noise, shape, f.dtype)
     total = drawn * center + safe_sqrt(drawn * spread) * noise
     drawn = drawn.reshape(num_resamples, m, 2)
