@@ -26,6 +26,7 @@ from jaxcur._base import (
     check_unit_interval,
     is_concrete,
 )
+from jaxcur.conformal._auxiliary import unweighted_sizes
 from jaxcur.conformal._optcs import OptCSResult, optcs_msel
 from jaxcur.conformal._prune import PRUNINGS, Pruning, pruned, resolve_xi
 from jaxcur.conformal._pvalues import conservative
@@ -129,24 +130,32 @@ def _cross_fit(
     return out
 
 
-def _pooled_scores(
+@jax.jit
+def _pool(x: Array, y: Array, x_test: Array) -> tuple[Array, Array]:
+    """All rows, and their targets: 0 for candidates."""
+    zeros = jnp.zeros(x_test.shape[0], y.dtype)
+    return jnp.concatenate([x, x_test]), jnp.concatenate([y, zeros])
+
+
+def _pooled_predictions(
     learner: Any,
     data: tuple[Array, Array, Array],
-    bound: float,
     folds: Array | None,
     num_folds: int | None,
     key: Any,
-) -> tuple[Array, Array]:
-    """Calibration (n,) and test (m,) scores of one learner on the pooled rows."""
-    x, y, x_test = data
-    n = x.shape[0]
-    pool = jnp.concatenate([x, x_test])
-    target = jnp.concatenate([y, jnp.zeros(x_test.shape[0], y.dtype)])
+) -> Array:
+    """Prediction for every pooled row by a fit without it, (n + m,)."""
+    pool, target = _pool(*data)
     if folds is None:
         mu = learning.leave_one_out(learner, pool, target, key=key)
     else:
         mu = _cross_fit(learner, pool, target, folds, num_folds, key)
-    mu = jnp.asarray(mu, y.dtype)
+    return jnp.asarray(mu, target.dtype)
+
+
+def _pooled_scores(mu: Array, y: Array, bound: float | Array) -> tuple[Array, Array]:
+    """Calibration (n,) and test (m,) scores from predictions (n + m,)."""
+    n = y.shape[0]
     return jnp.where(y > 0, bound, 0.0) - mu[:n], -mu[n:]
 
 
@@ -279,18 +288,13 @@ def optcs_full(
         if variant != "pooled":
             raise ValueError("`folds` and `num_folds` apply to variant='pooled'")
         fold_labels = _fold_labels(folds, num_folds, key_folds, n + m)
-    if variant == "pooled":
-        scores, tests = _pooled_scores(
-            learner, data, bound, fold_labels, num_folds, key_fit
-        )
-        # One model for all candidates: every pruning gives the same set.
-        return optcs_msel(
-            scores[None], tests[None], level=level, pruning="deterministic"
-        )
-    draw = resolve_xi(pruning, xi, key_xi if xi is None else None, m, data[1].dtype)
     thresholds = stats.grid_thresholds(level, n, m)
-    ranks, sizes, unknown = _per_candidate(learner, data, bound, thresholds, key_fit)
     target = as_level(level, data[1].dtype)
+    if variant == "pooled":
+        mu = _pooled_predictions(learner, data, fold_labels, num_folds, key_fit)
+        return _pooled_result(mu, data[1], bound, thresholds, target)
+    draw = resolve_xi(pruning, xi, key_xi if xi is None else None, m, data[1].dtype)
+    ranks, sizes, unknown = _per_candidate(learner, data, bound, thresholds, key_fit)
     return _assemble(ranks, sizes, unknown, thresholds, target, draw, n)
 
 
@@ -328,6 +332,20 @@ def _assemble(
         level=level,
         method="optcs",
     )
+
+
+@jax.jit
+def _pooled_result(
+    mu: Array, y: Array, bound: float | Array, thresholds: Array, level: Array
+) -> OptCSResult:
+    """The selection from one model of all candidates: every pruning gives this set."""
+    scores, tests = _pooled_scores(mu, y, bound)
+    sizes, counts = unweighted_sizes(scores, tests, thresholds, strict=False)
+    unlabelled = jnp.isnan(tests)
+    labelled = jnp.broadcast_to(jnp.isnan(scores).any(), unlabelled.shape)
+    unknown = jnp.stack([labelled, unlabelled], axis=1)
+    one = jnp.ones((), level.dtype)
+    return _assemble(counts + 1, sizes, unknown, thresholds, level, one, y.shape[0])
 
 
 def _three_keys(key: Any) -> tuple[Any, Any, Any]:
@@ -408,7 +426,11 @@ def optcs_full_msel(
     if folds is not None or num_folds is not None:
         fold_labels = _fold_labels(folds, num_folds, key_folds, size)
     pairs = [
-        _pooled_scores(learner, data, bound, fold_labels, num_folds, key_fit)
+        _pooled_scores(
+            _pooled_predictions(learner, data, fold_labels, num_folds, key_fit),
+            data[1],
+            bound,
+        )
         for learner in learners
     ]
     calibration, test = (jnp.stack(part) for part in zip(*pairs))
