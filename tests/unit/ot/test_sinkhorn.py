@@ -170,12 +170,15 @@ def test_tiny_epsilon_ends_with_finite_potentials():
 @pytest.mark.parametrize("epsilon", [0.01, 1.0])
 def test_a_solve_cut_short_still_gives_a_lower_bound(epsilon):
     """Two steps end at a coarser epsilon; its potentials are fitted to the target."""
-    reference = float(small(*points(), epsilon=epsilon).value)
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(n, 3)).astype(np.float32) for n in (60, 40))
+    reference = float(ot.sinkhorn(x, y, epsilon=epsilon).value)
     for steps in (0, 2):
-        found = small(*points(), epsilon=epsilon, max_steps=steps)
+        found = ot.sinkhorn(x, y, epsilon=epsilon, max_steps=steps)
         assert int(found.num_steps) == steps and not bool(found.converged)
         assert 0 < float(found.value) < reference
-        assert np.isfinite(float(found.error))
+        # No more than all mass is in the wrong place.
+        assert float(found.error) <= 2 + 1e-5
 
 
 def test_no_steps_return_the_initial_potentials():
