@@ -90,6 +90,15 @@ def _plain_text_to_rst(app, what, name, obj, options, lines):
     lines[:] = out
 
 
+def _skip_routing(app, what, name, obj, skip, options):
+    """Leave out the methods scikit-learn adds for the routing of metadata.
+
+    Their text refers to pages of scikit-learn.
+    """
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def setup(app):
     """Run before napoleon, which has the default priority 500."""
+    app.connect("autodoc-skip-member", _skip_routing)
     app.connect("autodoc-process-docstring", _plain_text_to_rst, priority=400)

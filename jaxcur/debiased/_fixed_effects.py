@@ -90,14 +90,16 @@ def fixed_effects(
         drop_singletons: leave out rows that are alone in a group, again and again until
             none is (static). They say nothing about slopes and only inflate N.
         **options: design, weights, clusters: see `Options`. Different here:
-            power_tuning: None (default, lambda = 1), a number in (0, 1], or "optimal"
-                (the same as "scalar"): the number with the least total variance, kept
-                in [0.1, 1] because a group without any label is known by its
-                predictions alone and needs lambda > 0.
-            max_steps: most steps of the projection on several groupings, default 1000.
-            small_sample: "hc1" counts the groups among the parameters; "cr1" does
-                not, which is right for groups nested in clusters.
-            axis_name: not available, a group may lie on several devices.
+
+            * power_tuning: None (default, lambda = 1), a number in (0, 1], or "optimal"
+              (the same as "scalar"): the number with the least total variance, kept
+              in [0.1, 1] because a group without any label is known by its
+              predictions alone and needs lambda > 0.
+            * max_steps: most steps of the projection on several groupings, default
+              1000.
+            * small_sample: "hc1" counts the groups among the parameters; "cr1" does
+              not, which is right for groups nested in clusters.
+            * axis_name: not available, a group may lie on several devices.
 
     Returns:
         EstimateResult with the p slopes. `diagnostics.gold_std_error` and

@@ -57,12 +57,13 @@ def quantile(
         q: scalar or shape (k,), in (0, 1).
         rule: see above (static).
         **options: design, weights, clusters: see `Options`. Different here:
-            power_tuning: "optimal" (default), "scalar" and "per_coordinate" mean one
-                number for each order, the best at the quantile that labelled rows alone
-                give; None or a number as elsewhere; no matrix.
-            clusters: any number of ways, but not together with several strata.
-            max_steps: not used, nothing iterates.
-            axis_name: not available, because rows are sorted.
+
+            * power_tuning: "optimal" (default), "scalar" and "per_coordinate" mean one
+              number for each order, the best at the quantile that labelled rows alone
+              give; None or a number as elsewhere; no matrix.
+            * clusters: any number of ways, but not together with several strata.
+            * max_steps: not used, nothing iterates.
+            * axis_name: not available, because rows are sorted.
 
     Returns:
         QuantileResult with k coordinates, one for a scalar.
