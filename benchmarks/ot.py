@@ -179,54 +179,53 @@ PEERS = {
 }
 
 
+def iterations(n: int) -> int:
+    """How many of them a short run makes."""
+    return max(1, min(50, int(3e8 / n**2)))
+
+
+def our_row(n: int, epsilon: float, tile: int | None) -> dict[str, Any]:
+    """Time of one of our iterations."""
+    found = per_iteration(ours(*clouds(n), epsilon, tile), iterations(n), 3)
+    way = "costs kept" if keeps(n) and tile is None else "streamed"
+    return {
+        "workload": f"one iteration, n = m = {n}, {way}",
+        "ours s": found["wall"],
+        "ours cpu s": found["cpu"],
+        "ours ns a pair": found["cpu"] / n**2 * 1e9,
+    }
+
+
+def peer_rows(n: int, epsilon: float, own: dict[str, Any]) -> list[dict[str, Any]]:
+    """The same of every peer: measured, or stored where it is not."""
+    x, y = clouds(n)
+    rows = []
+    for name, (module, build, largest) in PEERS.items():
+        if importlib.util.find_spec(module) and n <= largest:
+            found = per_iteration(build(x, y, epsilon), iterations(n), 3)
+            rows.append(
+                {"peer": name, "peer s": found["wall"], "peer cpu s": found["cpu"]}
+            )
+    measured = {row["peer"] for row in rows}
+    rows += [
+        {"peer": f"{name} (stored figure)", "peer cpu s": figures[n]}
+        for name, figures in STORED.items()
+        if n in figures and name not in measured
+    ]
+    return [
+        own | row | {"peer cpu / ours cpu": row["peer cpu s"] / own["ours cpu s"]}
+        for row in rows
+    ]
+
+
 def iteration_rows(sizes: list[int], epsilon: float) -> list[dict[str, Any]]:
     """Time per full iteration, ours and theirs."""
     rows = []
     for n in sizes:
-        x, y = clouds(n)
-        count = max(1, min(50, int(3e8 / n**2)))
-
-        def timed(tile: int | None) -> dict[str, Any]:
-            found = per_iteration(ours(x, y, epsilon, tile), count, 3)  # noqa: B023
-            kept = "costs kept" if keeps(n) and tile is None else "streamed"  # noqa: B023
-            return {
-                "workload": f"one iteration, n = m = {n}, {kept}",  # noqa: B023
-                "ours s": found["wall"],
-                "ours cpu s": found["cpu"],
-                "ours ns a pair": found["cpu"] / n**2 * 1e9,  # noqa: B023
-            }
-
-        base = timed(None)
-        found = {"cpu": base["ours cpu s"]}
+        own = our_row(n, epsilon, None)
         if keeps(n):
-            rows.append(timed(choose_tile(n, False)))
-        for name, (module, build, largest) in PEERS.items():
-            if importlib.util.find_spec(module) and n <= largest:
-                theirs = per_iteration(build(x, y, epsilon), count, 3)
-                rows.append(
-                    base
-                    | {
-                        "peer": name,
-                        "peer s": theirs["wall"],
-                        "peer cpu s": theirs["cpu"],
-                        "peer cpu / ours cpu": theirs["cpu"] / found["cpu"],
-                    }
-                )
-        for name, figures in STORED.items():
-            measured = {
-                r.get("peer") for r in rows if r["workload"] == base["workload"]
-            }
-            if n in figures and name not in measured:
-                rows.append(
-                    base
-                    | {
-                        "peer": f"{name} (stored figure)",
-                        "peer cpu s": figures[n],
-                        "peer cpu / ours cpu": figures[n] / found["cpu"],
-                    }
-                )
-        if not any(r["workload"] == base["workload"] for r in rows):
-            rows.append(base)
+            rows.append(our_row(n, epsilon, choose_tile(n, False)))
+        rows += peer_rows(n, epsilon, own) or [own]
     return rows
 
 
@@ -305,8 +304,7 @@ def roofline_rows(n: int, epsilon: float) -> list[dict[str, Any]]:
 
         return jax.lax.scan(step, values, None, length=rows // tile)[0]
 
-    count = max(1, min(50, int(3e8 / n**2)))
-    whole = per_iteration(ours(*clouds(n), epsilon, tile), count, 3)
+    whole = per_iteration(ours(*clouds(n), epsilon, tile), iterations(n), 3)
     alone = seconds(lambda: product(x, y), 3)
     exps = seconds(lambda: exponential(jnp.ones((tile, n))), 3)
     return [
