@@ -9,8 +9,8 @@ from jax import Array
 
 from jaxcur.ot._costs import HIGHEST
 
-# Differences remembered, error below which it starts, factor by
-# which the error may rise above its least before the memory is dropped.
+# Differences remembered, error below which it starts, factor by which the error may
+# rise above its least before the memory is dropped.
 _MEMORY = 5
 _START = 0.5
 _RISE = 2.0

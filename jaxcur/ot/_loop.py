@@ -32,7 +32,7 @@ from jaxcur.ot._stream import (
     swap,
 )
 
-# Each level of annealing divides epsilon by this.
+# Each level of annealing divides epsilon by this, after so many iterations.
 _LEVEL_FACTOR = 4.0
 _LEVEL_STEPS = 2
 
